@@ -1,0 +1,68 @@
+"""A minimal Diffusion Autoencoder with DDIM on MNIST: encode, add noise, denoise with the latent, change the latent."""
+
+from diffae_core.autoencoder import SimpleAutoencoder
+from diffae_core.checkpoints import write_whole
+from diffae_core.data import Digits, as_images, load_mnist, load_sample, split_training
+from diffae_core.ddim import ddim_sample
+from diffae_core.devices import choose_device, has_fast_bfloat16, random_normal
+from diffae_core.diffusion import DiffusionModel
+from diffae_core.evaluation import Judge, frechet_distance, in_batches, percent_equal, quality
+from diffae_core.evaluation import quality_table, spread, train_judge
+from diffae_core.pictures import png_bytes, rows_figure, save_figure, save_png, tile
+from diffae_core.schedule import CosineSchedule, from_clean, from_noise, from_velocity, noisy_image, velocity
+from diffae_core.training import (
+    Record,
+    Training,
+    TrainingConfig,
+    encode_all,
+    normalise_latents,
+    train_autoencoder,
+    train_diffusion,
+)
+from diffae_core.unet import ConditionalUNet, ResidualBlock, TimeEmbedding
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConditionalUNet",
+    "CosineSchedule",
+    "DiffusionModel",
+    "Digits",
+    "Judge",
+    "Record",
+    "ResidualBlock",
+    "SimpleAutoencoder",
+    "TimeEmbedding",
+    "Training",
+    "TrainingConfig",
+    "as_images",
+    "choose_device",
+    "ddim_sample",
+    "encode_all",
+    "frechet_distance",
+    "from_clean",
+    "from_noise",
+    "from_velocity",
+    "has_fast_bfloat16",
+    "in_batches",
+    "load_mnist",
+    "load_sample",
+    "noisy_image",
+    "normalise_latents",
+    "percent_equal",
+    "png_bytes",
+    "quality",
+    "quality_table",
+    "random_normal",
+    "rows_figure",
+    "save_figure",
+    "save_png",
+    "split_training",
+    "spread",
+    "tile",
+    "train_autoencoder",
+    "train_diffusion",
+    "train_judge",
+    "velocity",
+    "write_whole",
+]

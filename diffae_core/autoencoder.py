@@ -1,0 +1,119 @@
+"""Notebook 01: an autoencoder that writes a digit as 256 numbers, the latent, and draws it again from them."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffae_core import checkpoints
+from diffae_core.checks import check_count, check_images, check_latents
+from diffae_core.devices import choose_device
+
+
+class SimpleAutoencoder(nn.Module):
+    """A convolutional autoencoder: image ``(N, 1, 28, 28)`` in [0, 1] <-> latent ``(N, latent_dim)``.
+
+    ``encode`` and ``decode`` are differentiable and, in eval mode, deterministic. ``autoencoder.encoder`` is a plain
+    ``nn.Module`` that other code can take as a frozen backbone.
+
+    The Diffusion Autoencoders paper (arXiv 2111.15640) trains encoder and diffusion decoder jointly; here the
+    autoencoder is trained first, on its own, and then frozen.
+
+    Args:
+        latent_dim: how many numbers describe a digit.
+        device: where to live; None chooses CUDA, MPS or the CPU.
+    """
+
+    shipped_weights = "autoencoder_weights.pt"
+
+    def __init__(self, latent_dim: int = 256, device: str | torch.device | None = None):
+        super().__init__()
+        self.latent_dim = check_count(latent_dim, "latent_dim")
+        self.config = {"latent_dim": latent_dim}
+        self.encoder = nn.Sequential(  # (N, 1, 28, 28)
+            nn.Conv2d(1, 32, 4, stride=2, padding=1),  # (N, 32, 14, 14)
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.Conv2d(32, 32, 4, stride=2, padding=1),  # (N, 32, 7, 7)
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.Flatten(),  # (N, 1568)
+            nn.Linear(32 * 7 * 7, latent_dim),  # (N, latent_dim)
+        )
+        self.decoder = nn.Sequential(  # (N, latent_dim)
+            nn.Linear(latent_dim, 32 * 7 * 7),  # (N, 1568)
+            nn.Unflatten(1, (32, 7, 7)),  # (N, 32, 7, 7)
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1),  # (N, 32, 14, 14)
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1),  # (N, 1, 28, 28)
+            nn.Sigmoid(),
+        )
+        nn.init.constant_(self.decoder[-2].bias, -2.0)  # start from a dark picture: most of a digit's is
+        self.to(choose_device(device))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images ``(N, 1, 28, 28)`` in [0, 1] -> latents ``(N, latent_dim)``.
+
+        A trained model's latents have mean 0 and standard deviation 1 in each dimension over the training digits.
+
+        Raises:
+            TypeError, ValueError: not such images; values outside [0, 1] only warn, once.
+        """
+        return self.encoder(check_images(images).to(self.device))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1].
+
+        Raises:
+            TypeError, ValueError: not such latents.
+        """
+        return self.decoder(check_latents(latents, self.latent_dim).to(self.device))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode and decode: images in, their reconstructions out, both ``(N, 1, 28, 28)`` in [0, 1]."""
+        return self.decode(self.encode(images))
+
+    @torch.no_grad()
+    def normalise_latents(self, mean: Tensor, std: Tensor) -> None:
+        """Give the latents mean 0 and standard deviation 1, without changing what the autoencoder draws.
+
+        ``encode`` becomes (z - mean) / std, folded into the encoder's last layer, and the decoder's first layer takes
+        it back.
+
+        Args:
+            mean, std: ``(latent_dim,)``, measured on the training digits' latents.
+        """
+        last, first = self.encoder[-1], self.decoder[0]
+        mean, std = mean.to(self.device), std.to(self.device)
+        last.weight.div_(std[:, None])
+        last.bias.sub_(mean).div_(std)
+        first.bias.add_(first.weight @ mean)
+        first.weight.mul_(std)
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write configuration and weights to ``path``, whole or not at all."""
+        checkpoints.save_model(self, path)
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Load weights saved from an autoencoder of the same sizes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, of another model, or of other sizes.
+        """
+        checkpoints.load_weights(self, path)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path | None = None, device: str | torch.device | None = None
+    ) -> "SimpleAutoencoder":
+        """The shipped autoencoder, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
+        return checkpoints.build_model(cls, path, device)

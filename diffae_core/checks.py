@@ -1,0 +1,107 @@
+"""The checks at every public door: what came, what was wanted, what to do."""
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+_warned_about_range = False
+
+
+def check_images(images: Tensor, size: int = 28, scaled: bool = True) -> Tensor:
+    """Return ``images`` if they are float32 ``(N, 1, size, size)`` without NaN or infinity.
+
+    A value outside [0, 1] is accepted, with one warning per process: the models were trained on [0, 1]. ``scaled``
+    False is for noisy images, which have no such range.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong rank, channels, size, dtype, or a value that is not finite.
+    """
+    global _warned_about_range
+    wanted = f"expected {'images' if scaled else 'noisy images'} (N, 1, {size}, {size}), float32, got"
+    _check_tensor(images, wanted)
+    got = f"{wanted} {tuple(images.shape)}"
+    if images.ndim == 2:
+        raise ValueError(f"{got}: add the batch and channel dimensions with image[None, None]")
+    if images.ndim == 3:
+        raise ValueError(f"{got}: add the missing dimension with images[:, None] (channel) or image[None] (batch)")
+    if images.ndim != 4:
+        raise ValueError(f"{got}: reshape them to four dimensions")
+    if images.shape[1] != 1:
+        raise ValueError(f"{got}: make them grey, for example with images.mean(1, keepdim=True)")
+    if tuple(images.shape[2:]) != (size, size):
+        raise ValueError(f"{got}: resize them, for example with torchvision.transforms.v2.Resize(({size}, {size}))")
+    _check_float32(images, wanted, "diffae_core.as_images(images)")
+    if scaled and images.numel() and not _warned_about_range:
+        low, high = images.detach().aminmax()
+        if low < 0 or high > 1:
+            _warned_about_range = True
+            warnings.warn(
+                f"images have values from {low:.2f} to {high:.2f}, outside [0, 1]: the models were trained on [0, 1], "
+                "so what they give for these is a guess. This is said once.",
+                stacklevel=3,
+            )
+    return images
+
+
+def check_latents(latents: Tensor, latent_dim: int, count: int | None = None) -> Tensor:
+    """Return ``latents`` if they are float32 ``(N, latent_dim)`` and finite, and N is ``count`` where one is given.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong rank, width, count, dtype, or a value that is not finite.
+    """
+    wanted = f"expected latents ({'N' if count is None else count}, {latent_dim}), float32, got"
+    _check_tensor(latents, wanted)
+    if latents.ndim != 2 or latents.shape[1] != latent_dim:
+        raise ValueError(f"{wanted} {tuple(latents.shape)}: take them from the encode() of this model's autoencoder")
+    if count is not None and len(latents) != count:
+        raise ValueError(f"{wanted} {tuple(latents.shape)}: give one latent for each image, e.g. with latents.expand")
+    return _check_float32(latents, wanted, "latents.float()")
+
+
+def check_time(diffusion_time: float | Tensor, count: int, device: torch.device) -> Tensor:
+    """Return diffusion times as a float32 ``(count,)`` tensor on ``device``; 0 is clean, 1 is noise.
+
+    Raises:
+        ValueError: a time outside [0, 1], NaN, or not one number for all nor one for each image.
+    """
+    wanted = "expected diffusion_time in [0, 1] (0 is clean, 1 is noise), a number or one for each image, got"
+    try:
+        time = torch.as_tensor(diffusion_time, dtype=torch.float32, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{wanted} {diffusion_time!r}") from None
+    if time.ndim > 1 or time.numel() not in (1, count):
+        raise ValueError(f"{wanted} shape {tuple(time.shape)} for {count} images")
+    if not bool(((time >= 0) & (time <= 1)).all()):
+        raise ValueError(f"{wanted} {diffusion_time}: clamp it, or check where a NaN comes from")
+    return time.reshape(-1).expand(count)
+
+
+def check_count(value: int, name: str, at_least: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``at_least``; a ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"expected {name} to be a whole number of {at_least} or more, got {value!r}")
+    return value
+
+
+def check_number(value: float, name: str, low: float, high: float) -> float:
+    """Return ``value`` as a float if it lies in [low, high]; a ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not low <= value <= high:
+        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {value!r}")
+    return float(value)
+
+
+def _check_tensor(value: object, wanted: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{wanted} {type(value).__name__}: convert it with diffae_core.as_images or torch.as_tensor")
+
+
+def _check_float32(tensor: Tensor, wanted: str, cure: str) -> Tensor:
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"{wanted} {str(tensor.dtype).removeprefix('torch.')}: convert with {cure}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
+    return tensor

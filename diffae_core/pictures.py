@@ -1,0 +1,68 @@
+"""Tensors -> one tiled picture, a PNG, a labelled figure."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffae_core.checkpoints import write_whole
+
+
+def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """Lay ``(N, 1, H, W)`` images in [0, 1] side by side: uint8 ``(rows * (H + gap) + gap, ...)``, ink black on white.
+
+    Args:
+        images: N at least 1.
+        columns: digits in a row; None puts all in one.
+        gap: pixels of light grey between them.
+    """
+    count, _, height, width = images.shape
+    columns = count if columns is None else columns
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
+    ink = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
+    for number, picture in enumerate(ink):
+        top, left = (place * (size + gap) + gap for place, size in zip(divmod(number, columns), (height, width)))
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def png_bytes(sheet: np.ndarray, zoom: int = 3) -> bytes:
+    """A uint8 ``(H, W)`` picture as PNG, each pixel drawn ``zoom`` times as large."""
+    picture = Image.fromarray(sheet)
+    buffer = io.BytesIO()
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save_png(images: Tensor, path: str | Path, columns: int | None = None, zoom: int = 3) -> None:
+    """Write ``(N, 1, H, W)`` images in [0, 1] to ``path`` as one tiled PNG, whole or not at all."""
+    with write_whole(path) as temporary:
+        temporary.write_bytes(png_bytes(tile(images, columns), zoom))
+
+
+def rows_figure(rows: dict[str, Tensor], title: str = ""):
+    """A Matplotlib figure with a labelled row of digits for each entry: ``{label: (N, 1, H, W) in [0, 1]}``.
+
+    The caller shows it, or writes it with :func:`save_figure`.
+    """
+    from matplotlib.figure import Figure  # when first used: importing the package stays quick
+
+    count = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(2.2 + 0.75 * count, 0.5 + 0.8 * len(rows)), dpi=120, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items()):
+        axes.imshow(tile(images), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def save_figure(figure, path: str | Path) -> None:
+    """Write a Matplotlib figure to ``path`` as PNG, whole or not at all."""
+    with write_whole(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,139 @@
+"""Notebook 03: a small U-Net that sees a noisy image, the noise level and a latent, and predicts the velocity."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffae_core.checks import check_count
+
+
+class TimeEmbedding(nn.Module):
+    """Noise level ``(N,)`` in [0, 1] -> ``(N, dim)`` sines and cosines of it, from slow waves to fast ones."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2).exp()
+        self.register_buffer("angular_speeds", 2 * math.pi * frequencies, persistent=False)
+
+    def forward(self, noise_level: Tensor) -> Tensor:
+        angles = noise_level[:, None] * self.angular_speeds  # (N, dim / 2)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)  # (N, dim)
+
+
+class ResidualBlock(nn.Module):
+    """A 3x3 and a 1x1 convolution; between them, time and latent scale and shift each channel (FiLM, arXiv 1709.07871)."""
+
+    def __init__(self, channels: int, condition_dim: int):
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = group_norm(channels, affine=False)
+        self.scale_and_shift = nn.Linear(condition_dim, 2 * channels)
+        self.conv2 = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.conv2.weight)  # a new block passes its input on unchanged
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(condition)[:, :, None, None].chunk(2, dim=1)  # (N, C, 1, 1) each
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.norm2(h) * (1 + scale) + shift
+        return x + self.conv2(F.silu(h))
+
+
+class ConditionalUNet(nn.Module):
+    """Noisy image, noise level and latent -> the predicted velocity, of the image's shape.
+
+    The image is folded 2x2 first: ``(1, 28, 28)`` becomes ``(4, 14, 14)``, a quarter of the work for the same picture.
+    The latent enters twice: as a map laid over the folded image, which says *where* the ink goes, and together with the
+    time in every block, as scale and shift. Skips are added, so that the way up is as wide as the way down.
+
+    Args:
+        time_embedding_dim: sines and cosines that describe the noise level; even.
+        feature_embedding_dim: numbers that the latent becomes for each 4x4 patch of the image, and for the blocks;
+            a multiple of 4.
+        widths: channels at each resolution, finest first.
+        block_depth: residual blocks at each resolution, going down and again coming up.
+        latent_dim: numbers in a latent.
+        image_size: height and width of the image; a multiple of 4.
+
+    Raises:
+        ValueError: a size that is not such a whole number.
+    """
+
+    def __init__(
+        self,
+        time_embedding_dim: int = 32,
+        feature_embedding_dim: int = 64,
+        widths: tuple[int, ...] = (32, 64, 128),
+        block_depth: int = 2,
+        latent_dim: int = 256,
+        image_size: int = 28,
+    ):
+        super().__init__()
+        check_count(latent_dim, "latent_dim")
+        check_count(block_depth, "block_depth")
+        for name, size, unit in (
+            ("time_embedding_dim", time_embedding_dim, 2),
+            ("feature_embedding_dim", feature_embedding_dim, 4),
+            ("image_size", image_size, 4),
+        ):
+            if check_count(size, name) % unit:
+                raise ValueError(f"expected {name} to be a multiple of {unit}, got {size}")
+        if len(widths) == 0:
+            raise ValueError("expected widths to name the channels of one resolution or more, got none")
+        for width in widths:
+            check_count(width, "each of widths")
+        condition_dim, pairs = widths[-1], list(zip(widths, widths[1:]))  # pairs: (finer, coarser)
+
+        self.time_embedding = TimeEmbedding(time_embedding_dim)
+        self.feature_embedding = nn.Linear(latent_dim, feature_embedding_dim)
+        self.condition = nn.Sequential(
+            nn.Linear(time_embedding_dim + feature_embedding_dim, condition_dim),
+            nn.SiLU(),
+            nn.Linear(condition_dim, condition_dim),
+            nn.SiLU(),
+        )
+        self.latent_map = nn.Sequential(
+            nn.Linear(latent_dim, feature_embedding_dim * (image_size // 4) ** 2),
+            nn.Unflatten(1, (feature_embedding_dim, image_size // 4, image_size // 4)),  # (N, 64, 7, 7)
+            nn.PixelShuffle(2),  # (N, 16, 14, 14)
+        )
+
+        def blocks(width: int) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlock(width, condition_dim) for _ in range(block_depth))
+
+        self.stem = nn.Conv2d(4 + feature_embedding_dim // 4, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(blocks(finer) for finer, _ in pairs)
+        self.shrink = nn.ModuleList(nn.Conv2d(finer, coarser, 3, stride=2, padding=1) for finer, coarser in pairs)
+        self.middle = blocks(widths[-1])
+        self.grow = nn.ModuleList(nn.Conv2d(coarser, finer, 1) for finer, coarser in reversed(pairs))
+        self.up = nn.ModuleList(blocks(finer) for finer, _ in reversed(pairs))
+        self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 4, 3, padding=1))
+        nn.init.zeros_(self.head[-1].weight)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor, noise_level: Tensor, latents: Tensor) -> Tensor:
+        """x_t ``(N, 1, H, W)``, its noise rate ``(N,)`` and latents ``(N, latent_dim)`` -> velocity ``(N, 1, H, W)``."""
+        embeddings = [self.time_embedding(noise_level), self.feature_embedding(latents)]
+        condition = self.condition(torch.cat(embeddings, dim=1))  # (N, 128)
+        h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), self.latent_map(latents)], dim=1))  # (N, 32, 14, 14)
+        skips = []
+        for blocks, shrink in zip(self.down, self.shrink):
+            for block in blocks:
+                h = block(h, condition)
+                skips.append(h)
+            h = shrink(h)  # (N, 64, 7, 7), then (N, 128, 4, 4)
+        for block in self.middle:
+            h = block(h, condition)
+        for grow, blocks in zip(self.grow, self.up):
+            h = F.interpolate(grow(h), size=skips[-1].shape[2:])  # (N, 64, 7, 7), then (N, 32, 14, 14)
+            for block in blocks:
+                h = block(h + skips.pop(), condition)
+        return F.pixel_shuffle(self.head(h), 2)  # (N, 1, 28, 28)
+
+
+def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+    """GroupNorm with 8 groups, or as many as divide the channels."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels, affine=affine)

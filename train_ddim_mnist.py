@@ -1,0 +1,197 @@
+"""The whole recipe from a terminal: autoencoder, latents, DDIM, samples, and how good they are.
+
+python train_ddim_mnist.py                 train both from nothing, into ./output
+python train_ddim_mnist.py --resume        go on after a kill or Ctrl-C
+python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and figures in under a minute
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import diffae_core as core
+
+PERTURBATIONS = (0.0, 0.5, 1.0, 2.0)  # standard deviations of each latent dimension
+SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output-dir", type=Path, default=Path("output"), help="where all files go (%(default)s)")
+    parser.add_argument("--pretrained", action="store_true", help="use the shipped weights, train nothing")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
+    parser.add_argument("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
+    parser.add_argument("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
+    parser.add_argument("--epochs", type=float, default=30, help="of the DDIM (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="of the DDIM (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="the DDIM's peak (%(default)s)")
+    parser.add_argument("--latent-dim", type=int, default=256, help="(%(default)s)")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
+    parser.add_argument("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
+    parser.add_argument("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
+    parser.add_argument("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--train-digits", type=int, help="use only so many training digits (all)")
+    parser.add_argument("--num-steps", type=int, default=20, help="DDIM steps in the pictures (%(default)s)")
+    parser.add_argument("--quality-digits", type=int, default=500, help="test digits to measure on; 0: none (%(default)s)")
+    parser.add_argument("--quality-steps", type=int, nargs="*", default=[], help="steps with a Frechet distance beside 20")
+    parser.add_argument("--train-judge", action="store_true", help="train the judge anew instead of using the shipped one")
+    return parser.parse_args(arguments)
+
+
+class Interrupt:
+    """Ctrl-C asks for a stop after the step under way, so that what is saved is whole."""
+
+    def __init__(self):
+        self.asked = False
+        signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
+
+
+def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch=lambda epoch: None) -> None:
+    """Run a training to its end with a progress bar, saving it as it goes."""
+    state = options.output_dir / f"{name}_training.pt"
+    if state.exists():
+        if not options.resume:
+            raise FileExistsError(f"found an unfinished run, {state}: add --resume to go on with it, or delete it")
+        run.resume(state)
+    interrupt, smooth_loss = Interrupt(), None
+    with tqdm(total=len(run), initial=run.step, desc=name, unit="step") as bar:
+        for record in run:
+            smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
+            bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
+            bar.update()
+            if interrupt.asked or record.step % SAVE_EVERY_STEPS == 0:
+                run.save(state)
+            if interrupt.asked:
+                raise KeyboardInterrupt
+            if record.step % run.steps_per_epoch == 0:
+                each_epoch(record.step // run.steps_per_epoch)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def get_autoencoder(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.SimpleAutoencoder:
+    """The shipped autoencoder, the one in the output folder, or a newly trained one."""
+    path = options.output_dir / "autoencoder_weights.pt"
+    if options.pretrained or path.exists():
+        return core.SimpleAutoencoder.from_pretrained(None if options.pretrained else path, device)
+    torch.manual_seed(options.seed)
+    model = core.SimpleAutoencoder(options.latent_dim, device)
+    config = core.TrainingConfig(options.autoencoder_epochs, batch_size=64, learning_rate=3e-3, seed=options.seed)
+    drive(core.train_autoencoder(model, training, config), "autoencoder", options)
+    core.normalise_latents(model, training)
+    return finish(model, path)
+
+
+def get_diffusion_model(
+    options: argparse.Namespace, device: torch.device, training: core.Digits, autoencoder: core.SimpleAutoencoder
+) -> core.DiffusionModel:
+    """The shipped diffusion model, the one in the output folder, or a newly trained one."""
+    path = options.output_dir / "diffusion_model.pt"
+    if options.pretrained or path.exists():
+        return core.DiffusionModel.from_pretrained(None if options.pretrained else path, device)
+    torch.manual_seed(options.seed)
+    model = core.DiffusionModel(
+        options.time_embedding_dim,
+        options.feature_embedding_dim,
+        tuple(options.widths),
+        options.block_depth,
+        autoencoder.latent_dim,
+        device=device,
+    )
+    latents = core.encode_all(autoencoder, training)
+    config = core.TrainingConfig(options.epochs, options.batch_size, options.learning_rate, seed=options.seed)
+    run = core.train_diffusion(model, training, latents, config)
+
+    def save_samples(epoch: int) -> None:
+        if epoch % 5 == 0:
+            generator = torch.Generator().manual_seed(options.seed)
+            samples = run.ema_model.generate(latents[:64], options.num_steps, generator=generator)
+            core.save_png(samples, options.output_dir / "samples" / f"epoch_{epoch:03d}.png", columns=16)
+
+    drive(run, "diffusion", options, save_samples)
+    return finish(model, path)
+
+
+def get_judge(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.Judge:
+    """The shipped judge, the one in the output folder, or with ``--train-judge`` a newly trained one."""
+    path = options.output_dir / "judge.pt"
+    if path.exists() or not options.train_judge:
+        return core.Judge.from_pretrained(path if path.exists() else None, device)
+    torch.manual_seed(options.seed + 1)
+    judge = core.Judge(device)
+    drive(core.train_judge(judge, training), "judge", options)
+    return finish(judge, path)
+
+
+def finish(model: torch.nn.Module, path: Path) -> torch.nn.Module:
+    """Save a trained model, and remove the state of its run, which is not needed any more."""
+    model.save_checkpoint(path)
+    for name in ("autoencoder", "diffusion", "judge"):
+        if path.name.startswith(name):
+            path.with_name(f"{name}_training.pt").unlink(missing_ok=True)
+    return model
+
+
+def draw_pictures(
+    options: argparse.Namespace, autoencoder: core.SimpleAutoencoder, model: core.DiffusionModel, test: core.Digits
+) -> list[Path]:
+    """Draw the two pictures of the main job on test digits, one of each class."""
+    images = test.subset(torch.stack([(test.labels == label).nonzero()[0, 0] for label in range(10)])).images
+    generator = torch.Generator().manual_seed(options.seed)
+    with torch.no_grad():
+        latents = autoencoder.encode(images)
+    generated = model.generate(latents, options.num_steps, generator=generator)
+    noisy, _ = model.add_noise(images, 0.7, generator)
+    direction = core.random_normal(tuple(latents.shape), model.device, generator)
+    rows = {"original": images, "noised, t = 0.7": (noisy + 1) / 2}
+    for strength in PERTURBATIONS:
+        label = f"denoised, latent + {strength:g} std"
+        rows[label] = model.denoise_with_latent(noisy, latents + strength * direction, 0.7, options.num_steps)
+    title = "Encode, add noise, denoise with the latent; then change the latent"
+    files = [options.output_dir / "conditioned_samples.png", options.output_dir / "diffusion_autoencoder_demo.png"]
+    pairs = {"original": images, "generated from\nlatent + noise": generated}
+    core.save_figure(core.rows_figure(pairs, "Test digits, and what DDIM draws from their latents"), files[0])
+    core.save_figure(core.rows_figure(rows, title), files[1])
+    return files
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_arguments(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    device = core.choose_device(options.device)
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    training, _ = core.split_training(core.load_mnist("train"))
+    test = core.load_mnist("test")
+    used = training.subset(slice(0, options.train_digits))
+    autoencoder = get_autoencoder(options, device, used)
+    model = get_diffusion_model(options, device, used, autoencoder)
+    judge = get_judge(options, device, used)
+    draw_pictures(options, autoencoder, model, test)
+    if options.quality_digits:
+        count = min(options.quality_digits, len(test), len(training))
+        real = test.subset(core.spread(len(test), count))
+        steps = tuple(options.quality_steps)
+        figures = core.quality(autoencoder, model, judge, real, training, steps, options.seed, progress=tqdm)
+        table = core.quality_table(figures, count)
+        with core.write_whole(options.output_dir / "quality.md") as temporary:
+            temporary.write_text(table)
+        print(table)
+    print("Files written:", *sorted(str(path) for path in options.output_dir.rglob("*.*")), sep="\n  ")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped; what was trained is kept: the same command with --resume goes on from there.")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
