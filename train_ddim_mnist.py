@@ -38,9 +38,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
     parser.add_argument("--train-digits", type=int, help="use only so many training digits (all)")
     parser.add_argument("--num-steps", type=int, default=20, help="DDIM steps in the pictures (%(default)s)")
-    parser.add_argument("--quality-digits", type=int, default=500, help="test digits to measure on; 0: none (%(default)s)")
-    parser.add_argument("--quality-steps", type=int, nargs="*", default=[], help="steps with a Frechet distance beside 20")
-    parser.add_argument("--train-judge", action="store_true", help="train the judge anew instead of using the shipped one")
+    parser.add_argument(
+        "--quality-digits", type=int, default=500, help="test digits to measure on; 0: none (%(default)s)"
+    )
+    parser.add_argument(
+        "--quality-steps", type=int, nargs="*", default=[], help="steps with a Frechet distance beside 20"
+    )
+    parser.add_argument(
+        "--train-judge", action="store_true", help="train the judge anew instead of using the shipped one"
+    )
     return parser.parse_args(arguments)
 
 

@@ -6,8 +6,16 @@ from diffae_core.data import Digits, as_images, load_mnist, load_sample, split_t
 from diffae_core.ddim import ddim_sample
 from diffae_core.devices import choose_device, has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.evaluation import Judge, frechet_distance, in_batches, percent_equal, quality
-from diffae_core.evaluation import quality_table, spread, train_judge
+from diffae_core.evaluation import (
+    Judge,
+    frechet_distance,
+    in_batches,
+    percent_equal,
+    quality,
+    quality_table,
+    spread,
+    train_judge,
+)
 from diffae_core.pictures import png_bytes, rows_figure, save_figure, save_png, tile
 from diffae_core.schedule import CosineSchedule, from_clean, from_noise, from_velocity, noisy_image, velocity
 from diffae_core.training import (

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -58,7 +58,9 @@ def load(path: str | Path, kind: str) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"expected a {kind} checkpoint at {path}, found no file: train one first, or check the path")
+        raise FileNotFoundError(
+            f"expected a {kind} checkpoint at {path}, found no file: train one first, or check the path"
+        )
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here: truncated zip, forbidden pickle, wrong magic number
@@ -69,7 +71,9 @@ def load(path: str | Path, kind: str) -> dict:
         ) from error
     found = contents.get("kind") if isinstance(contents, dict) else None
     if found != kind:
-        raise ValueError(f"expected a {kind} checkpoint at {path}, got {found or 'something else'}: give the right file")
+        raise ValueError(
+            f"expected a {kind} checkpoint at {path}, got {found or 'something else'}: give the right file"
+        )
     return contents
 
 
@@ -96,7 +100,9 @@ def build_model(model_class: type, path: str | Path | None, device: str | torch.
     try:
         model = model_class(**contents["config"], device=device)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"expected a {model_class.__name__} checkpoint at {path}, got a wrong configuration: {error}") from error
+        raise ValueError(
+            f"expected a {model_class.__name__} checkpoint at {path}, got a wrong configuration: {error}"
+        ) from error
     _load_state(model, contents.get("weights"), path)
     return model.eval()
 

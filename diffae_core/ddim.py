@@ -26,7 +26,7 @@ def ddim_sample(
     callback: StepCallback | None = None,
     schedule: CosineSchedule = CosineSchedule(),
 ) -> Tensor:
-    """Walk from the noisy images ``x_t`` at time ``start`` to clean ones at time 0, in ``num_steps`` equal steps of time.
+    """Walk from noisy images ``x_t`` at time ``start`` to clean ones at time 0, in ``num_steps`` equal steps of time.
 
     Each step guesses x_0 and the noise, and mixes the two again for the next, smaller time (DDIM, equation 12):
 
@@ -57,7 +57,9 @@ def ddim_sample(
         clean, noise = denoiser(x_t, start * now, latents)
         x_t = signal_next * clean
         if eta > 0:
-            sigma = eta * noise_next / noise_rate.clamp(min=1e-6) * (1 - (signal / signal_next) ** 2).clamp(min=0).sqrt()
+            sigma = (
+                eta * noise_next / noise_rate.clamp(min=1e-6) * (1 - (signal / signal_next) ** 2).clamp(min=0).sqrt()
+            )
             x_t = x_t + sigma * random_normal(tuple(x_t.shape), x_t.device, generator)
             noise_next = (noise_next**2 - sigma**2).clamp(min=0).sqrt()
         x_t = x_t + noise_next * noise

@@ -42,6 +42,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise on ``device``, drawn where ``generator`` lives, so that a CPU generator serves any device."""
+    """Standard normal noise on ``device``, drawn where ``generator`` lives: a CPU generator serves any device."""
     source = device if generator is None else generator.device
     return torch.randn(shape, device=source, generator=generator).to(device)

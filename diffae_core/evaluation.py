@@ -1,4 +1,4 @@
-"""How good are the digits? An independent classifier, the judge, reads them; Frechet distances compare crowds of them."""
+"""How good are the digits? A classifier of its own, the judge, reads them; Frechet distances compare crowds of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -171,7 +171,7 @@ def quality(
 
 
 def spread(total: int, count: int) -> Tensor:
-    """``count`` whole numbers spread evenly over 0 to ``total`` - 1: a part of a set that is sorted in no harmful way."""
+    """``count`` whole numbers spread evenly over 0 to ``total`` - 1: a fair part of a set in no particular order."""
     return torch.arange(count) * total // count
 
 

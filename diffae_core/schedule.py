@@ -1,4 +1,4 @@
-"""Notebook 02: how much signal and how much noise there is at each diffusion time, and three views of one noisy image."""
+"""Notebook 02: how much signal and noise there is at each diffusion time, and three views of one noisy image."""
 
 import math
 
@@ -15,7 +15,7 @@ class CosineSchedule:
     """
 
     def rates(self, diffusion_time: Tensor) -> tuple[Tensor, Tensor]:
-        """``(signal_rate, noise_rate)`` at times ``(N,)`` in [0, 1], each shaped ``(N, 1, 1, 1)`` to multiply images."""
+        """``(signal_rate, noise_rate)`` at times ``(N,)`` in [0, 1], each ``(N, 1, 1, 1)`` to multiply images."""
         angle = diffusion_time.reshape(-1, 1, 1, 1) * (math.pi / 2)
         return torch.cos(angle), torch.sin(angle)
 

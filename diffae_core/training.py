@@ -167,7 +167,9 @@ class Training:
 
 
 def train_autoencoder(
-    model: SimpleAutoencoder, digits: Digits, config: TrainingConfig = TrainingConfig(epochs=5, batch_size=64, learning_rate=3e-3)
+    model: SimpleAutoencoder,
+    digits: Digits,
+    config: TrainingConfig = TrainingConfig(epochs=5, batch_size=64, learning_rate=3e-3),
 ) -> Training:
     """A run that teaches the autoencoder to copy digits: mean squared error between image and reconstruction.
 

@@ -23,7 +23,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A 3x3 and a 1x1 convolution; between them, time and latent scale and shift each channel (FiLM, arXiv 1709.07871)."""
+    """A 3x3 and a 1x1 convolution; between them, time and latent scale and shift each channel (FiLM, 1709.07871)."""
 
     def __init__(self, channels: int, condition_dim: int):
         super().__init__()
@@ -115,7 +115,7 @@ class ConditionalUNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, noise_level: Tensor, latents: Tensor) -> Tensor:
-        """x_t ``(N, 1, H, W)``, its noise rate ``(N,)`` and latents ``(N, latent_dim)`` -> velocity ``(N, 1, H, W)``."""
+        """x_t ``(N, 1, H, W)``, its noise rate ``(N,)`` and latents ``(N, latent_dim)`` -> velocity like x_t."""
         embeddings = [self.time_embedding(noise_level), self.feature_embedding(latents)]
         condition = self.condition(torch.cat(embeddings, dim=1))  # (N, 128)
         h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), self.latent_map(latents)], dim=1))  # (N, 32, 14, 14)

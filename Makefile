@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lab train quality
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp for each set of extras: the install is skipped while pyproject.toml is unchanged.
+$(VENV)/installed-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/installed-test  ## draw the pictures with the shipped weights, into output/demo
+	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo
+
+test: $(VENV)/installed-test  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-lint  ## check style with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(VENV)/installed-lab  ## open JupyterLab in this folder
+	$(BIN)/jupyter lab
+
+train: $(VENV)/installed-test  ## train everything from nothing, into output/trained
+	$(BIN)/python train_ddim_mnist.py --output-dir output/trained
+
+quality: $(VENV)/installed-test  ## measure the shipped weights on all 10,000 test digits
+	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000 --quality-steps 10 100

@@ -1,0 +1,247 @@
+"""How a minute of CPU is best spent: variants of the training recipe, each given the same wall-clock.
+
+python benchmarks/recipe.py        about half an hour on 2 cores; writes benchmarks/RECIPE.md
+
+All variants are judged on validation digits (never the test set), drawn from their latents and random noise in 10
+DDIM steps with eta 0. Run it on a machine that does nothing else.
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import diffae_core as core
+
+WARM_UP_STEPS, TIMED_STEPS = 3, 12
+
+
+class PredictsNoise(core.DiffusionModel):
+    """The U-Net's output is read as the noise, as in DDPM; x_0 is clipped and the noise taken anew from it."""
+
+    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        rates = self.schedule.rates(times)
+        noisy = core.noisy_image(2 * images - 1, noise, *rates)
+        return (self.network(noisy, rates[1].flatten(), latents).float() - noise).square().mean(dim=(1, 2, 3))
+
+    def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        rates = self.schedule.rates(times)
+        clean, _ = core.from_noise(x_t, self.network(x_t, rates[1].flatten(), latents), *rates)
+        return core.from_clean(x_t, clean.clamp(-1, 1), *rates)
+
+
+class AbsoluteError(core.DiffusionModel):
+    """Mean absolute error of the velocity, as in the Keras DDIM example."""
+
+    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        clean, rates = 2 * images - 1, self.schedule.rates(times)
+        predicted = self.network(core.noisy_image(clean, noise, *rates), rates[1].flatten(), latents)
+        return (predicted.float() - core.velocity(clean, noise, *rates)).abs().mean(dim=(1, 2, 3))
+
+
+class WeightedAsNoise(core.DiffusionModel):
+    """The velocity's error weighted by signal_rate^2, which makes it the error of the noise."""
+
+    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        return super().loss(images, latents, times, noise) * self.schedule.rates(times)[0].flatten() ** 2
+
+
+class StratifiedTimes(core.DiffusionModel):
+    """One time from each of N equal slices of [0, 1], instead of N independent ones."""
+
+    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        count = len(times)
+        return super().loss(images, latents, (torch.arange(count, device=times.device) + times) / count, noise)
+
+
+class MiddleTimes(core.DiffusionModel):
+    """Times crowded around the middle: the logistic function of normal numbers."""
+
+    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        return super().loss(images, latents, torch.special.ndtri(times.clamp(1e-4, 1 - 1e-4)).sigmoid(), noise)
+
+
+class Zeros(nn.Module):
+    """Stands where the latent would have entered."""
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents.new_zeros(len(latents), *self.shape)
+
+
+class ShiftOnly(nn.Module):
+    """Additive conditioning: the scale is 0, the shift is learnt."""
+
+    def __init__(self, condition_dim: int, channels: int):
+        super().__init__()
+        self.shift = nn.Linear(condition_dim, channels)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        shift = self.shift(condition)
+        return torch.cat([torch.zeros_like(shift), shift], dim=1)
+
+
+class Unfolded(nn.Module):
+    """The same U-Net with its finest level at 28x28: each pixel is given four times, and the answers are averaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = core.ConditionalUNet(image_size=56)
+
+    def forward(self, x: Tensor, noise_level: Tensor, latents: Tensor) -> Tensor:
+        return F.avg_pool2d(self.network(F.interpolate(x, scale_factor=2), noise_level, latents), 2)
+
+
+def residual_blocks(model: core.DiffusionModel) -> list[core.ResidualBlock]:
+    return [module for module in model.modules() if isinstance(module, core.ResidualBlock)]
+
+
+def additive(model: core.DiffusionModel) -> None:
+    for block in residual_blocks(model):
+        block.scale_and_shift = ShiftOnly(block.scale_and_shift.in_features, block.conv1.out_channels)
+
+
+def two_3x3(model: core.DiffusionModel) -> None:
+    for block in residual_blocks(model):
+        block.conv2 = nn.Conv2d(block.conv1.out_channels, block.conv1.out_channels, 3, padding=1)
+        nn.init.zeros_(block.conv2.weight)
+    model.network.to(memory_format=torch.channels_last)
+
+
+def no_map(model: core.DiffusionModel) -> None:
+    model.network.latent_map = Zeros(16, 14, 14)
+
+
+def map_only(model: core.DiffusionModel) -> None:
+    model.network.feature_embedding = Zeros(64)
+
+
+def unfolded(model: core.DiffusionModel) -> None:
+    model.network = Unfolded().to(model.device)
+
+
+def contiguous(model: core.DiffusionModel) -> None:
+    model.network.to(memory_format=torch.contiguous_format)
+
+
+def unchanged(model: core.DiffusionModel) -> None:
+    pass
+
+
+# name -> (kind of model, change made to a new one, changes of the training's configuration)
+VARIANTS = {
+    "**the default**: folded 2x2, scale and shift, latent map, velocity, MSE": (core.DiffusionModel, unchanged, {}),
+    "not folded: finest level at 28x28": (core.DiffusionModel, unfolded, {}),
+    "blocks of two 3x3 convolutions": (core.DiffusionModel, two_3x3, {}),
+    "weights not channels_last": (core.DiffusionModel, contiguous, {}),
+    "bfloat16 autocast": (core.DiffusionModel, unchanged, {"bfloat16": True}),
+    "additive conditioning": (core.DiffusionModel, additive, {}),
+    "latent without its map, by scale and shift alone": (core.DiffusionModel, no_map, {}),
+    "latent by its map alone": (core.DiffusionModel, map_only, {}),
+    "predicts the noise": (PredictsNoise, unchanged, {}),
+    "mean absolute error": (AbsoluteError, unchanged, {}),
+    "loss weighted as the noise's": (WeightedAsNoise, unchanged, {}),
+    "stratified times": (StratifiedTimes, unchanged, {}),
+    "times crowded in the middle": (MiddleTimes, unchanged, {}),
+    "batch of 64": (core.DiffusionModel, unchanged, {"batch_size": 64}),
+    "batch of 256": (core.DiffusionModel, unchanged, {"batch_size": 256}),
+    "peak learning rate 1e-3": (core.DiffusionModel, unchanged, {"learning_rate": 1e-3}),
+    "peak learning rate 4e-3": (core.DiffusionModel, unchanged, {"learning_rate": 4e-3}),
+    "EMA 0.99": (core.DiffusionModel, unchanged, {"ema_decay": 0.99}),
+    "no EMA": (core.DiffusionModel, unchanged, {"ema_decay": 0.0}),
+}
+
+
+def train_variant(variant: tuple, digits: core.Digits, latents: Tensor, seconds: float, seed: int):
+    """Train one variant for so many seconds; returns the model, milliseconds a step, and epochs done."""
+    kind, change, changes = variant
+    settings = {key: value for key, value in changes.items() if key != "bfloat16"}
+    bfloat16 = changes.get("bfloat16", False) or core.has_fast_bfloat16(core.choose_device())
+    with patch("diffae_core.training.has_fast_bfloat16", return_value=bfloat16):
+
+        def start(epochs: float) -> core.Training:
+            torch.manual_seed(seed)
+            model = kind()
+            change(model)
+            config = core.TrainingConfig(epochs=epochs, seed=seed, **settings)
+            return core.train_diffusion(model, digits, latents, config)
+
+        trial = start(epochs=1)
+        for record in trial:
+            if record.step == WARM_UP_STEPS:
+                began = time.perf_counter()
+            if record.step == WARM_UP_STEPS + TIMED_STEPS:
+                break
+        step_seconds = (time.perf_counter() - began) / TIMED_STEPS
+        run = start(epochs=seconds / step_seconds / trial.steps_per_epoch)
+        began = time.perf_counter()
+        for _ in run:
+            pass
+        spent = time.perf_counter() - began
+    return run.model, 1000 * spent / len(run), len(run) / run.steps_per_epoch, spent
+
+
+def draw(model: core.DiffusionModel, latents: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return core.in_batches(lambda part: model.generate(part, 10, generator=generator), latents)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=75, help="of training for each variant (%(default)s)")
+    parser.add_argument("--digits", type=int, default=1000, help="validation digits to judge on (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path, help="folder with autoencoder_weights.pt and judge.pt (the shipped)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "RECIPE.md")
+    options = parser.parse_args()
+
+    training, validation = core.split_training(core.load_mnist("train"))
+    names = ("autoencoder_weights.pt", "judge.pt")
+    paths = [options.weights / name if options.weights else None for name in names]
+    autoencoder, judge = core.SimpleAutoencoder.from_pretrained(paths[0]), core.Judge.from_pretrained(paths[1])
+    latents = core.encode_all(autoencoder, training)
+    real = validation.subset(slice(0, options.digits))
+    codes = core.encode_all(autoencoder, real)
+    real_features, _ = judge.read(real.images)
+    floor = core.frechet_distance(judge.read(training.subset(slice(0, options.digits)).images)[0], real_features)
+
+    lines = []
+    for name, variant in tqdm(VARIANTS.items()):
+        model, step_ms, epochs, spent = train_variant(variant, training, latents, options.seconds, options.seed)
+        drawn = draw(model, codes, options.seed)
+        features, labels = judge.read(drawn)
+        figures = (
+            f"{spent:.0f} | {step_ms:.0f} | {epochs:.2f} | {core.percent_equal(labels, real.labels):.1f} | "
+            f"{F.mse_loss(drawn, real.images):.5f} | {core.frechet_distance(features, real_features) / floor:.2f}"
+        )
+        lines.append(f"| {name} | {figures} |")
+        tqdm.write(lines[-1])
+
+    text = (
+        "# The recipe, settled at equal wall-clock\n\n"
+        f"Written by `python benchmarks/recipe.py --seconds {options.seconds:g} --digits {options.digits} --seed "
+        f"{options.seed}` on {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}. Each "
+        f"variant is the default with one thing changed, trained for the same {options.seconds:g} seconds from the "
+        f"same seed (the rate of steps is measured first, so that the learning rate falls to 0 just at the end), and "
+        f"judged on {options.digits:,} validation digits drawn from their latents and random noise, 10 steps, eta 0. "
+        "Frechet distances are in the judge's penultimate features, over the distance of as many real training digits "
+        "from the same validation digits. One seed, one short budget: differences of a few percent mean nothing, and "
+        "what wins here need not win a run of an hour.\n\n"
+        "| variant | seconds | ms a step | epochs | agreement, % | MSE | Frechet, share of the floor |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n"
+    )
+    with core.write_whole(options.output) as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+import hashlib
+import logging
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffae_core as core
+from diffae_core import data
+
+
+@pytest.fixture(autouse=True)
+def forget_folder():
+    data._mnist_folder.cache_clear()
+    yield
+    data._mnist_folder.cache_clear()
+
+
+def test_sample_is_balanced_and_its_splits_do_not_meet():
+    train, test = core.load_sample("train"), core.load_sample("test")
+    assert train.labels.bincount().tolist() == [400] * 10
+    assert test.labels.bincount().tolist() == [100] * 10
+    assert not torch.isin(train.mnist_index, test.mnist_index).any()
+    assert train.pixels.shape == (4000, 1, 28, 28) and train.pixels.dtype == torch.uint8
+
+
+def test_digits_are_a_torch_dataset():
+    image, label = core.load_sample("test")[3]
+    assert image.shape == (1, 28, 28) and image.dtype == torch.float32 and image.max() <= 1
+    assert isinstance(label, int)
+
+
+def test_sample_is_mnist(whole_mnist):
+    for split in ("train", "test"):
+        sample = core.load_sample(split)
+        assert torch.equal(whole_mnist.pixels[sample.mnist_index], sample.pixels)
+        assert torch.equal(whole_mnist.labels[sample.mnist_index], sample.labels)
+
+
+def test_training_on_the_whole_set_leaves_the_samples_test_digits_out(whole_mnist):
+    training, validation = core.split_training(whole_mnist)
+    assert (len(whole_mnist), len(training), len(validation)) == (60_000, 54_000, 5_000)
+    together = torch.cat([training.mnist_index, validation.mnist_index, core.load_sample("test").mnist_index])
+    assert len(together.unique()) == 60_000
+
+
+def test_split_of_the_sample_is_repeatable(sample):
+    training, validation = core.split_training(sample)
+    assert len(training) + len(validation) == len(sample)
+    assert torch.equal(core.split_training(sample)[1].mnist_index, validation.mnist_index)
+
+
+def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        assert core.load_mnist("test").source == "sample"
+        assert len(core.load_mnist("train")) == 4000
+    assert len(caplog.records) == 1 and "\n" not in caplog.text.strip()
+    assert "embedded sample" in caplog.text
+
+
+@pytest.fixture
+def slow_mnist(monkeypatch):
+    """torchvision's download, hanging as it does behind a silent firewall; and our own way of downloading."""
+    monkeypatch.undo()
+    monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(data, "MNIST", lambda *_, **__: time.sleep(5))
+
+
+def test_a_hanging_download_is_given_up(tmp_path, slow_mnist):
+    with pytest.raises(OSError, match="no progress"):
+        data._download(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", [lambda good: good[:1000], lambda good: b"", lambda good: good[:-1] + b"x"])
+def test_a_damaged_file_is_named_with_its_cure(tmp_path, monkeypatch, damage):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    good = b"not really MNIST" * 100
+    for name in data.MNIST_MD5:
+        monkeypatch.setitem(data.MNIST_MD5, name, hashlib.md5(good).hexdigest())
+        (raw / name).write_bytes(good)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(damage(good))
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.*delete it"):
+        core.load_mnist("test")
+
+
+@pytest.mark.parametrize("load", [core.load_mnist, core.load_sample])
+def test_unknown_split(load):
+    with pytest.raises(ValueError, match='"train" or "test", got \'validation\''):
+        load("validation")
+
+
+def test_as_images_takes_what_people_have():
+    grey = np.arange(784, dtype=np.uint8).reshape(28, 28)
+    wanted = torch.from_numpy(grey).float()[None, None] / 255
+    for picture in (grey, torch.from_numpy(grey), Image.fromarray(grey), grey[None], grey[None, None], wanted):
+        assert torch.equal(core.as_images(picture), wanted)
+    with pytest.raises(ValueError, match="grey pictures"):
+        core.as_images(np.zeros((1, 3, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match="int64"):
+        core.as_images(np.zeros((28, 28), np.int64))

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+import diffae_core as core
+
+SCHEDULE = core.CosineSchedule()
+
+
+def perfect_denoiser(clean):
+    """Knows the one clean image; the noise follows from it."""
+    return lambda x_t, times, latents: core.from_clean(x_t, clean, *SCHEDULE.rates(times))
+
+
+def gaussian_denoiser(x_t, times, latents):
+    """The best guess where clean pixels are standard normal: x_t is, too, at every time."""
+    signal, noise_rate = SCHEDULE.rates(times)
+    return signal * x_t, noise_rate * x_t
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 100])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_perfect_denoiser_is_exact_at_any_number_of_steps(num_steps, eta):
+    clean = torch.rand(4, 1, 8, 8) * 2 - 1
+    x_T = torch.randn(4, 1, 8, 8)
+    found = core.ddim_sample(perfect_denoiser(clean), x_T, torch.zeros(4, 2), torch.ones(4), num_steps, eta)
+    torch.testing.assert_close(found, clean, atol=1e-5, rtol=1e-5)
+
+
+def test_starting_in_the_middle_with_a_time_for_each_image():
+    clean, noise = torch.randn(2, 4, 1, 8, 8)
+    start = torch.tensor([0.0, 0.3, 0.7, 1.0])
+    noisy = core.noisy_image(clean, noise, *SCHEDULE.rates(start))
+    found = core.ddim_sample(perfect_denoiser(clean), noisy, torch.zeros(4, 2), start, 5)
+    torch.testing.assert_close(found, clean, atol=1e-4, rtol=1e-4)
+
+
+def test_eta_one_keeps_the_right_variance():
+    """With the best denoiser of a Gaussian, DDPM-like steps keep the variance that eta 0's shrinking x_0 would lose."""
+    generator = torch.Generator().manual_seed(0)
+    x_T = torch.randn(64, 1, 28, 28, generator=generator)
+    arguments = (gaussian_denoiser, x_T, torch.zeros(64, 2), torch.ones(64))
+    for eta in (0.0, 1.0):
+        found = core.ddim_sample(*arguments, num_steps=200, eta=eta, generator=generator)
+        assert abs(found.var().item() - 1) < 0.03
+
+
+def test_fresh_noise_of_a_step_has_the_papers_sigma():
+    """One step of eta 1 against eta 0, from a denoiser that guesses zeros: what is left over is sigma times noise."""
+
+    def zero_denoiser(x_t, times, latents):
+        return torch.zeros_like(x_t), torch.zeros_like(x_t)
+
+    seen = []
+    core.ddim_sample(
+        zero_denoiser,
+        torch.zeros(64, 1, 28, 28),
+        torch.zeros(64, 2),
+        torch.full((64,), 0.8),
+        num_steps=2,
+        eta=1.0,
+        generator=torch.Generator().manual_seed(0),
+        callback=lambda step, x_t, clean: seen.append(x_t),
+    )
+    (signal, noise), (signal_next, noise_next) = (SCHEDULE.rates(torch.tensor([t])) for t in (0.8, 0.4))
+    sigma = (noise_next / noise) * (1 - signal**2 / signal_next**2).sqrt()
+    assert abs(seen[0].std() / sigma - 1).item() < 0.02
+    assert seen[1].abs().max() == 0
+
+
+def test_callback_sees_every_step():
+    steps = []
+    clean = torch.zeros(1, 1, 8, 8)
+    core.ddim_sample(
+        perfect_denoiser(clean),
+        torch.randn(1, 1, 8, 8),
+        torch.zeros(1, 2),
+        torch.ones(1),
+        num_steps=4,
+        callback=lambda step, x_t, x_0: steps.append((step, x_t.shape, x_0.shape)),
+    )
+    assert steps == [(step, clean.shape, clean.shape) for step in (1, 2, 3, 4)]

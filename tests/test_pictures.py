@@ -1,0 +1,36 @@
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+import diffae_core as core
+
+
+def test_tile_puts_each_digit_in_its_place():
+    images = torch.zeros(3, 1, 4, 4)
+    images[2] = 1
+    sheet = core.tile(images, columns=2, gap=1)
+    assert sheet.shape == (11, 11) and sheet.dtype == np.uint8
+    assert (sheet[1:5, 1:5] == 255).all() and (sheet[1:5, 6:10] == 255).all()
+    assert (sheet[6:10, 1:5] == 0).all()
+    assert (sheet[0] == 220).all() and (sheet[6:10, 6:10] == 220).all()
+
+
+def test_tile_clips_what_is_out_of_range():
+    assert core.tile(torch.full((1, 1, 2, 2), 3.0), gap=0).max() == 0
+    assert core.tile(torch.full((1, 1, 2, 2), -3.0), gap=0).min() == 255
+
+
+def test_png_bytes_are_a_zoomed_png():
+    picture = Image.open(io.BytesIO(core.png_bytes(core.tile(torch.rand(4, 1, 28, 28)), zoom=2)))
+    assert picture.format == "PNG" and picture.size == (2 * 122, 2 * 32)
+
+
+def test_files(tmp_path):
+    images = torch.rand(4, 1, 28, 28)
+    core.save_png(images, tmp_path / "samples" / "a.png", columns=2)
+    core.save_figure(core.rows_figure({"first": images, "second": images}, "title"), tmp_path / "b.png")
+    for name in ("samples/a.png", "b.png"):
+        assert Image.open(tmp_path / name).size[0] > 100
+    assert len(list(tmp_path.rglob("*.*"))) == 2

@@ -1,0 +1,41 @@
+"""What no other test runs: the conda environment, which cannot be built here, and the public names."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffae_core as core
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli", reason="Python 3.10 has no TOML reader: the newer versions check this")
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def split_bound(requirement: str) -> tuple[str, str]:
+    name, bound = re.fullmatch(r"([\w-]+)(.*)", requirement).groups()
+    return CONDA_NAMES.get(name, name), bound
+
+
+def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + extras["test"]))
+    wanted["python"] = project["requires-python"]
+    lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()
+    entries = [line.strip().removeprefix("- ") for line in lines]
+    assert entries[-1] == "pip: [-e .]"
+    found = dict(split_bound(entry.split("  #")[0]) for entry in entries[:-1])
+    assert found.pop("pip") == ""
+    assert found == wanted
+    assert all("  # " in entry for entry in entries[1:-1]), "each package says what it is for"
+
+
+def test_public_names_exist_and_are_documented():
+    for name in core.__all__:
+        assert getattr(core, name).__doc__, name

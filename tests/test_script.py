@@ -1,0 +1,101 @@
+"""The script as a person runs it: from nothing, killed and resumed, and with the shipped weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--device", "cpu", "--train-digits", "640", "--widths", "8", "16", "--block-depth", "1", "--latent-dim", "16"]
+SMALL += ["--autoencoder-epochs", "1", "--quality-digits", "0", "--num-steps", "2"]
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Start the script in a folder that is not the repository's; it finds MNIST, or takes the sample."""
+    (tmp_path / "elsewhere").mkdir()
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, ROOT / "train_ddim_mnist.py", "--output-dir", tmp_path / "output", *arguments],
+            cwd=tmp_path / "elsewhere",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finished(process, code=0):
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == code, error
+    return out, error
+
+
+def weights(folder):
+    return torch.load(folder / "output" / "diffusion_model.pt", weights_only=True)["weights"]
+
+
+def test_from_nothing_then_again_from_what_was_written(script, tmp_path):
+    out, _ = finished(script(*SMALL, "--epochs", "5"))
+    made = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*.*")}
+    assert made == {
+        "autoencoder_weights.pt",
+        "diffusion_model.pt",
+        "samples/epoch_005.png",
+        "conditioned_samples.png",
+        "diffusion_autoencoder_demo.png",
+    }
+    assert all(name in out for name in made)
+    before = weights(tmp_path)
+    _, error = finished(script(*SMALL, "--epochs", "5"))
+    assert "step/s" not in error  # loaded, not trained
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_killed_and_resumed_gives_the_same_weights(script, tmp_path, stop):
+    long = [*SMALL, "--epochs", "100"]  # 500 steps: saved at 200 and 400, and on Ctrl-C
+    finished(script(*long))
+    wanted = weights(tmp_path)
+    (tmp_path / "output" / "diffusion_model.pt").unlink()
+
+    state = tmp_path / "output" / "diffusion_training.pt"
+    process = script(*long)
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.005)
+    assert process.poll() is None, "it ended before it could be stopped"
+    os.kill(process.pid, stop)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode != 0 and not (tmp_path / "output" / "diffusion_model.pt").exists()
+    assert stop == signal.SIGKILL or "--resume goes on from there" in error
+
+    _, error = finished(script(*long), code=1)
+    assert "add --resume to go on with it, or delete it" in error
+    finished(script(*long, "--resume"))
+    assert all(torch.equal(weight, wanted[name]) for name, weight in weights(tmp_path).items())
+    assert not state.exists()
+
+
+def test_shipped_weights(script, tmp_path):
+    out, _ = finished(script("--pretrained", "--quality-digits", "100"))
+    assert "label agreement at 20 steps" in (tmp_path / "output" / "quality.md").read_text()
+    assert "label agreement at 20 steps" in out and "diffusion_autoencoder_demo.png" in out
+    assert not list((tmp_path / "output").glob("*.pt"))
+
+
+def test_errors_are_one_line(script, tmp_path):
+    (tmp_path / "output").write_text("a file where the folder should be")
+    _, error = finished(script("--pretrained"), code=1)
+    assert error.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in error
+
+
+def test_unknown_device_is_one_line(script):
+    _, error = finished(script("--device", "abacus"), code=1)
+    assert error.startswith("error: expected a device from") and error.count("\n") == 1
