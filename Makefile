@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab train quality
+.PHONY: help demo test lint lab train quality notebooks bench-panels
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One stamp for each set of extras: the install is skipped while pyproject.toml is unchanged.
 $(VENV)/installed-%: pyproject.toml
@@ -24,11 +24,18 @@ lint: $(VENV)/installed-lint  ## check style with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lab: $(VENV)/installed-lab  ## open JupyterLab in this folder
-	$(BIN)/jupyter lab
+lab: $(VENV)/installed-lab  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 train: $(VENV)/installed-test  ## train everything from nothing, into output/trained
 	$(BIN)/python train_ddim_mnist.py --output-dir output/trained
 
 quality: $(VENV)/installed-test  ## measure the shipped weights on all 10,000 test digits
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000 --quality-steps 10 100
+
+notebooks: $(VENV)/installed-test  ## run all notebooks again, in place
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
+		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+bench-panels: $(VENV)/installed-test  ## how fast the notebooks' panels answer
+	$(BIN)/python benchmarks/panels.py

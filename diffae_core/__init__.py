@@ -2,7 +2,7 @@
 
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.checkpoints import write_whole
-from diffae_core.data import Digits, as_images, load_mnist, load_sample, split_training
+from diffae_core.data import Digits, as_images, load_mnist, load_sample, read_digit, split_training
 from diffae_core.ddim import ddim_sample
 from diffae_core.devices import choose_device, has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
@@ -16,7 +16,8 @@ from diffae_core.evaluation import (
     spread,
     train_judge,
 )
-from diffae_core.pictures import png_bytes, rows_figure, save_figure, save_png, tile
+from diffae_core.latents import class_means, lerp, principal_directions, slerp
+from diffae_core.pictures import labelled_png, png_bytes, rows_figure, save_figure, save_png, tile
 from diffae_core.schedule import CosineSchedule, from_clean, from_noise, from_velocity, noisy_image, velocity
 from diffae_core.training import (
     Record,
@@ -45,6 +46,7 @@ __all__ = [
     "TrainingConfig",
     "as_images",
     "choose_device",
+    "class_means",
     "ddim_sample",
     "encode_all",
     "frechet_distance",
@@ -53,18 +55,23 @@ __all__ = [
     "from_velocity",
     "has_fast_bfloat16",
     "in_batches",
+    "labelled_png",
+    "lerp",
     "load_mnist",
     "load_sample",
     "noisy_image",
     "normalise_latents",
     "percent_equal",
     "png_bytes",
+    "principal_directions",
     "quality",
     "quality_table",
     "random_normal",
+    "read_digit",
     "rows_figure",
     "save_figure",
     "save_png",
+    "slerp",
     "split_training",
     "spread",
     "tile",

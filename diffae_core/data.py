@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import logging
 import os
 import shutil
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import MNIST
@@ -22,6 +24,7 @@ log = logging.getLogger("diffae_core")
 
 SAMPLE_FILE = Path(__file__).parent / "samples" / "mnist_5k.npz"
 VALIDATION_SHARE = 1 / 12  # 5,000 of the 60,000 training digits
+MAX_UPLOAD_PIXELS = 16_000_000
 STALL_SECONDS = 10.0  # a download that brings nothing new for this long is given up
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -134,6 +137,51 @@ def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
     if not pictures.is_floating_point():
         raise ValueError(f"expected uint8 (0 to 255) or floating-point pictures (0 to 1), got {pictures.dtype}")
     return pictures.float()
+
+
+def read_digit(file: str | Path | bytes) -> Tensor:
+    """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
+
+    A 28x28 grey picture on black is taken as it is. Any other is made grey, turned to light ink on black if its border
+    is light, cut to its ink, and drawn 20 pixels high or wide with its centre of mass in the middle, as MNIST was made.
+
+    Args:
+        file: a path, or the bytes of a PNG, JPEG, GIF, BMP or WebP file of up to 16 megapixels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no such picture, or nothing is drawn on it.
+    """
+    try:
+        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        if picture.width * picture.height > MAX_UPLOAD_PIXELS:
+            raise ValueError(
+                f"expected a picture of up to 16 megapixels, got {picture.width} x {picture.height}: make it smaller"
+            )
+        picture = picture.convert("RGBA")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"expected a picture (PNG, JPEG, GIF, BMP or WebP), got {error}") from None
+    on_white = Image.new("RGBA", picture.size, "white")
+    grey = np.asarray(Image.alpha_composite(on_white, picture).convert("L"), np.float32) / 255
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    ink = grey if border.mean() < 0.5 else 1 - grey
+    if ink.shape == (28, 28) and border.mean() < 0.5:
+        return torch.from_numpy(ink.copy())[None, None]
+    rows, columns = np.nonzero(ink > max(0.2, ink.max() / 3))
+    if len(rows) == 0:
+        raise ValueError("expected a digit drawn on a plain background, got an empty picture: draw it darker")
+    ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    scale = 20 / max(ink.shape)
+    size = tuple(max(1, round(side * scale)) for side in ink.shape)
+    ink = F.interpolate(torch.from_numpy(ink)[None, None], size, mode="bilinear", antialias=True)[0, 0]
+    weight = ink / ink.sum()
+    middle = [round(float((weight.sum(1 - side) * torch.arange(size[side])).sum())) for side in (0, 1)]
+    top, left = (min(max(14 - middle[side], 0), 28 - size[side]) for side in (0, 1))
+    digit = torch.zeros(1, 1, 28, 28)
+    digit[0, 0, top : top + size[0], left : left + size[1]] = (ink / ink.max()).clamp(0, 1)
+    return digit
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffae_core.checkpoints import write_whole
@@ -31,10 +31,40 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
 
 def png_bytes(sheet: np.ndarray, zoom: int = 3) -> bytes:
-    """A uint8 ``(H, W)`` picture as PNG, each pixel drawn ``zoom`` times as large."""
+    """A uint8 ``(H, W)`` or ``(H, W, 3)`` picture as PNG, each pixel drawn ``zoom`` times as large."""
     picture = Image.fromarray(sheet)
     buffer = io.BytesIO()
     picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2) -> bytes:
+    """Rows of digits as PNG, a label left of each row and, if given, a heading above each column.
+
+    A few milliseconds, where Matplotlib takes a hundred: this is what the panels draw with.
+
+    Args:
+        rows: ``{label: (N, 1, H, W) in [0, 1]}``, ink black on white.
+        columns: headings, at most one for each digit of a row.
+        zoom: screen pixels for each pixel of a digit.
+        gap: pixels of light grey between digits.
+    """
+    font = ImageFont.load_default(size=14)
+    left = max((round(font.getlength(label)) + 16 for label in rows if label), default=0)
+    top = 22 if columns else 0
+    sheets = [np.kron(tile(images, gap=gap), np.ones((zoom, zoom), np.uint8)) for images in rows.values()]
+    width, height = left + max(sheet.shape[1] for sheet in sheets), top + sum(len(sheet) for sheet in sheets)
+    picture = Image.new("L", (width, height), 255)
+    pen = ImageDraw.Draw(picture)
+    for place, (label, sheet) in enumerate(zip(rows, sheets)):
+        row_top = top + place * len(sheet)
+        picture.paste(Image.fromarray(sheet), (left, row_top))
+        pen.text((left - 8, row_top + len(sheet) // 2), label, fill=0, font=font, anchor="rm")
+    step = (next(iter(rows.values())).shape[-1] + gap) * zoom
+    for place, heading in enumerate(columns):
+        pen.text((left + step * place + (step + gap * zoom) // 2, top // 2), heading, fill=0, font=font, anchor="mm")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -85,6 +85,8 @@ class ConditionalUNet(nn.Module):
             raise ValueError("expected widths to name the channels of one resolution or more, got none")
         for width in widths:
             check_count(width, "each of widths")
+        if image_size <= 2 ** len(widths):  # GroupNorm needs more than one pixel at the coarsest level
+            raise ValueError(f"expected image_size above {2 ** len(widths)} for {len(widths)} widths, got {image_size}")
         condition_dim, pairs = widths[-1], list(zip(widths, widths[1:]))  # pairs: (finer, coarser)
 
         self.time_embedding = TimeEmbedding(time_embedding_dim)

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import logging
 import time
 
@@ -104,3 +105,53 @@ def test_as_images_takes_what_people_have():
         core.as_images(np.zeros((1, 3, 28, 28), np.uint8))
     with pytest.raises(ValueError, match="int64"):
         core.as_images(np.zeros((28, 28), np.int64))
+
+
+def drawing(size, background, ink, box):
+    picture = Image.new("RGB", size, background)
+    picture.paste(ink, box)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_read_digit_makes_ink_on_paper_look_like_mnist():
+    on_white = core.read_digit(drawing((300, 200), "white", "black", (200, 20, 220, 140)))
+    on_black = core.read_digit(drawing((300, 200), "black", "white", (200, 20, 220, 140)))
+    assert on_white.shape == (1, 1, 28, 28) and on_white.dtype == torch.float32
+    torch.testing.assert_close(on_white, on_black)
+    rows, columns = (on_white[0, 0] > 0.5).nonzero().T
+    assert (rows.min(), rows.max()) == (4, 23) and abs(columns.float().mean() - 14) < 1
+
+
+def test_read_digit_takes_a_digit_of_mnist_as_it_is(sample):
+    buffer = io.BytesIO()
+    Image.fromarray(sample.pixels[0, 0].numpy()).save(buffer, "PNG")
+    assert torch.equal(core.read_digit(buffer.getvalue()), sample.images[:1])
+
+
+def test_read_digit_takes_transparent_paper():
+    picture = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (45, 10, 55, 90))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    assert core.read_digit(buffer.getvalue())[0, 0, 14, 14] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a picture"),
+        (b"GIF89a, and then no more", "expected a picture"),
+        (drawing((50, 50), "white", "white", (0, 0, 1, 1)), "empty picture"),
+        (drawing((5000, 4000), "white", "black", (0, 0, 1, 1)), "16 megapixels, got 5000 x 4000"),
+    ],
+)
+def test_read_digit_refuses(content, message):
+    with pytest.raises(ValueError, match=message):
+        core.read_digit(content)
+
+
+def test_read_digit_of_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        core.read_digit(tmp_path / "none.png")

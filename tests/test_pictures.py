@@ -34,3 +34,13 @@ def test_files(tmp_path):
     for name in ("samples/a.png", "b.png"):
         assert Image.open(tmp_path / name).size[0] > 100
     assert len(list(tmp_path.rglob("*.*"))) == 2
+
+
+def test_labelled_png_places_digits_beside_their_labels():
+    rows = {"one": torch.zeros(2, 1, 4, 4), "a longer label": torch.ones(2, 1, 4, 4)}
+    picture = np.asarray(Image.open(io.BytesIO(core.labelled_png(rows, ("left", "right"), zoom=2, gap=1))))
+    left = picture.shape[1] - 2 * 11  # two digits of 4 pixels and three gaps, twice as large
+    assert left > 50 and picture.shape[0] == 22 + 2 * 12
+    assert (picture[24:32, left + 2 : left + 10] == 255).all()  # no ink
+    assert (picture[36:44, left + 2 : left + 10] == 0).all()  # all ink
+    assert (picture[22:, : left - 8] < 128).any() and (picture[:22, left:] < 128).any()  # label and heading

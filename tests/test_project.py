@@ -25,6 +25,7 @@ def split_bound(requirement: str) -> tuple[str, str]:
 def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    assert extras["test"].pop(0) == "diffae-core[lab]"
     wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + extras["test"]))
     wanted["python"] = project["requires-python"]
     lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()

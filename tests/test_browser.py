@@ -1,0 +1,105 @@
+"""Each notebook in a real JupyterLab in a real Chromium: run it, move a slider by keyboard, see the picture change."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+TOKEN = "only-for-this-test"
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells stay in the page
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on copies of the notebooks."""
+    folder = tmp_path_factory.mktemp("lab")
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder)
+    for name, text in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=1)
+                break
+            except OSError:
+                assert server.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        reason = "no Chromium on this machine: install it, or name it in the variable CHROMIUM"
+        if os.environ.get("DIFFAE_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_run_all_and_move_a_slider_by_keyboard(path, lab, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page_errors = []
+    page.on("pageerror", lambda error: page_errors.append(str(error)))
+    page.goto(f"{lab}/lab/tree/{path.name}?token={TOKEN}")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    handle = page.locator(".jp-Notebook .widget-vbox .noUi-handle").first
+    handle.wait_for(timeout=240_000)
+    last_prompt = page.locator(".jp-CodeCell .jp-InputArea-prompt").last
+    page.wait_for_function(
+        "prompt => /\\[\\d+\\]/.test(prompt.textContent)", arg=last_prompt.element_handle(), timeout=240_000
+    )
+
+    picture = page.locator(".jp-Notebook img.widget-image").first
+    before = picture.get_attribute("src")
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "([image, before]) => image.src !== before", arg=[picture.element_handle(), before], timeout=30_000
+    )
+    if folder := os.environ.get("DIFFAE_SCREENSHOTS"):
+        time.sleep(1.5)
+        page.screenshot(path=Path(folder) / f"{path.stem}_panel.png")
+    panel = page.locator(".jp-Notebook .widget-vbox").first.bounding_box()
+    assert panel["width"] <= 1200 and panel["height"] <= 700
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert page.locator("b[style*='b00020']").count() == 0
+    assert page_errors == []
+    page.close()
