@@ -29,6 +29,7 @@ wanders by a few percent: small differences mean nothing, and what wins here nee
 
 """
 WARM_UP_STEPS, TIMED_STEPS = 2, 10
+BASE_SETTINGS = {"batch_size": 128, "learning_rate": 2e-3}
 
 
 class PredictsNoise(core.DiffusionModel):
@@ -189,7 +190,7 @@ SECOND_ROUND = {  # what did well in the first, together
 def train_variant(variant: tuple, digits: core.Digits, latents: Tensor, seconds: float, seed: int):
     """Train one variant for so many seconds; returns the model, milliseconds a step, and epochs done."""
     kind, change, changes = variant
-    settings = {key: value for key, value in changes.items() if key != "bfloat16"}
+    settings = BASE_SETTINGS | {key: value for key, value in changes.items() if key != "bfloat16"}
     with patch("diffae_core.training.has_fast_bfloat16", return_value=changes.get("bfloat16", False)):
 
         def start(epochs: float) -> core.Training:

@@ -29,16 +29,11 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies bfloat16 matrices faster than float32 ones.
+    """Whether to train in bfloat16 on ``device``: only where CUDA has it built in.
 
-    A CPU without AVX-512-BF16 or AMX emulates bfloat16, many times slower than float32 (``benchmarks/RECIPE.md``).
+    On CPUs it is slower, or gains little over float32 with channels_last weights (``benchmarks/RECIPE.md``).
     """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:

@@ -74,7 +74,9 @@ class Judge(nn.Module):
 def train_judge(
     judge: Judge,
     digits: Digits,
-    config: TrainingConfig = TrainingConfig(epochs=6, learning_rate=4e-3, warmup=0.2, weight_decay=0.02),
+    config: TrainingConfig = TrainingConfig(
+        epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02
+    ),
 ) -> Training:
     """A run that teaches the judge to read digits, each batch moved by up to 3 pixels; labels smoothed by 0.05."""
 

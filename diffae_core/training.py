@@ -27,8 +27,8 @@ class TrainingConfig:
     """How to train; the defaults were settled by measuring (benchmarks/RECIPE.md)."""
 
     epochs: float = 30  # passes over the digits; a fraction stops within a pass
-    batch_size: int = 128  # digits a step
-    learning_rate: float = 2e-3  # the peak: it rises to there, then falls to 0 along a cosine
+    batch_size: int = 64  # digits a step
+    learning_rate: float = 8e-3  # the peak: it rises to there, then falls to 0 along a cosine
     warmup: float = 0.05  # share of the steps in which it rises
     weight_decay: float = 0.01  # AdamW's
     ema_decay: float = 0.998  # share of the averaged weights kept at each step
@@ -169,7 +169,7 @@ class Training:
 def train_autoencoder(
     model: SimpleAutoencoder,
     digits: Digits,
-    config: TrainingConfig = TrainingConfig(epochs=5, batch_size=64, learning_rate=3e-3),
+    config: TrainingConfig = TrainingConfig(epochs=5, learning_rate=3e-3),
 ) -> Training:
     """A run that teaches the autoencoder to copy digits: mean squared error between image and reconstruction.
 
