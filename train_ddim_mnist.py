@@ -30,7 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
     parser.add_argument("--epochs", type=float, default=30, help="of the DDIM (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="of the DDIM (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=8e-3, help="the DDIM's peak (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="the DDIM's peak (%(default)s)")
     parser.add_argument("--latent-dim", type=int, default=256, help="(%(default)s)")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
     parser.add_argument("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")

@@ -28,9 +28,10 @@ class TrainingConfig:
 
     epochs: float = 30  # passes over the digits; a fraction stops within a pass
     batch_size: int = 64  # digits a step
-    learning_rate: float = 8e-3  # the peak: it rises to there, then falls to 0 along a cosine
+    learning_rate: float = 3e-3  # the peak: it rises to there, then falls to 0 along a cosine
     warmup: float = 0.05  # share of the steps in which it rises
     weight_decay: float = 0.01  # AdamW's
+    gradient_clip: float = 1.0  # a longer gradient is shortened to this: a rare bad batch cannot undo the run
     ema_decay: float = 0.998  # share of the averaged weights kept at each step
     seed: int = 0  # the same seed gives the same weights on the same device
 
@@ -93,6 +94,7 @@ class Training:
                 loss = self.batch_loss(self._batch(), generator)
             self.optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
             self.optimizer.step()
             self._update_ema()
             self.step += 1
