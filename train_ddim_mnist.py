@@ -7,6 +7,7 @@ python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and
 
 import argparse
 import logging
+import math
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +18,19 @@ from tqdm import tqdm
 import diffae_core as core
 
 PERTURBATIONS = (0.0, 0.5, 1.0, 2.0)  # standard deviations of each latent dimension
+log = logging.getLogger("train_ddim_mnist")
 SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
+
+
+def whole(at_least: int):
+    """For argparse: a whole number of ``at_least`` or more."""
+
+    def parse(text: str) -> int:
+        if not text.removeprefix("-").isdigit() or int(text) < at_least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {at_least} or more, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -26,23 +39,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pretrained", action="store_true", help="use the shipped weights, train nothing")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="the same seed gives the same weights (%(default)s)")
     parser.add_argument("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
     parser.add_argument("--epochs", type=float, default=30, help="of the DDIM (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="of the DDIM (%(default)s)")
+    parser.add_argument("--batch-size", type=whole(1), default=64, help="of the DDIM (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="the DDIM's peak (%(default)s)")
-    parser.add_argument("--latent-dim", type=int, default=256, help="(%(default)s)")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
-    parser.add_argument("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
-    parser.add_argument("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
-    parser.add_argument("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
-    parser.add_argument("--train-digits", type=int, help="use only so many training digits (all)")
-    parser.add_argument("--num-steps", type=int, default=20, help="DDIM steps in the pictures (%(default)s)")
+    parser.add_argument("--latent-dim", type=whole(1), default=256, help="(%(default)s)")
+    parser.add_argument("--widths", type=whole(1), nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
+    parser.add_argument("--block-depth", type=whole(1), default=2, help="of the U-Net (%(default)s)")
+    parser.add_argument("--time-embedding-dim", type=whole(2), default=32, help="(%(default)s)")
+    parser.add_argument("--feature-embedding-dim", type=whole(4), default=64, help="(%(default)s)")
+    parser.add_argument("--train-digits", type=whole(2), help="use only so many training digits (all)")
+    parser.add_argument("--num-steps", type=whole(1), default=20, help="DDIM steps in the pictures (%(default)s)")
     parser.add_argument(
-        "--quality-digits", type=int, default=500, help="test digits to measure on; 0: none (%(default)s)"
+        "--quality-digits", type=whole(0), default=500, help="test digits to measure on; below 2: none (%(default)s)"
     )
     parser.add_argument(
-        "--quality-steps", type=int, nargs="*", default=[], help="steps with a Frechet distance beside 20"
+        "--quality-steps", type=whole(1), nargs="*", default=[], help="steps with a Frechet distance beside 20"
     )
     parser.add_argument(
         "--train-judge", action="store_true", help="train the judge anew instead of using the shipped one"
@@ -72,6 +85,11 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
     interrupt, smooth_loss = Interrupt(), None
     with tqdm(total=len(run), initial=run.step, desc=name, unit="step") as bar:
         for record in run:
+            if not math.isfinite(record.loss):
+                raise ValueError(
+                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another folder "
+                    f"with a lower --learning-rate; an earlier state is still in {state}"
+                )
             smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
             bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
             bar.update()
@@ -84,17 +102,25 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def load(kind: type, path: Path, options: argparse.Namespace, device: torch.device) -> torch.nn.Module:
+    """The model in the output folder, unless ``--pretrained`` asks for the shipped one, or there is none."""
+    if options.pretrained or not path.exists():
+        return kind.from_pretrained(device=device)
+    log.info("%s: found, so not trained; its own sizes hold", path)
+    return kind.from_pretrained(path, device)
+
+
 def get_autoencoder(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.SimpleAutoencoder:
     """The shipped autoencoder, the one in the output folder, or a newly trained one."""
     path = options.output_dir / "autoencoder_weights.pt"
     if options.pretrained or path.exists():
-        return core.SimpleAutoencoder.from_pretrained(None if options.pretrained else path, device)
+        return load(core.SimpleAutoencoder, path, options, device)
     torch.manual_seed(options.seed)
     model = core.SimpleAutoencoder(options.latent_dim, device)
     config = core.TrainingConfig(options.autoencoder_epochs, learning_rate=3e-3, seed=options.seed)
     drive(core.train_autoencoder(model, training, config), "autoencoder", options)
     core.normalise_latents(model, training)
-    return finish(model, path)
+    return finish(model, path, "autoencoder", options)
 
 
 def get_diffusion_model(
@@ -103,7 +129,7 @@ def get_diffusion_model(
     """The shipped diffusion model, the one in the output folder, or a newly trained one."""
     path = options.output_dir / "diffusion_model.pt"
     if options.pretrained or path.exists():
-        return core.DiffusionModel.from_pretrained(None if options.pretrained else path, device)
+        return load(core.DiffusionModel, path, options, device)
     torch.manual_seed(options.seed)
     model = core.DiffusionModel(
         options.time_embedding_dim,
@@ -121,35 +147,35 @@ def get_diffusion_model(
         if epoch % 5 == 0:
             generator = torch.Generator().manual_seed(options.seed)
             samples = run.ema_model.generate(latents[:64], options.num_steps, generator=generator)
-            core.save_png(samples, options.output_dir / "samples" / f"epoch_{epoch:03d}.png", columns=16)
+            options.written.append(options.output_dir / "samples" / f"epoch_{epoch:03d}.png")
+            core.save_png(samples, options.written[-1], columns=16)
 
     drive(run, "diffusion", options, save_samples)
-    return finish(model, path)
+    return finish(model, path, "diffusion", options)
 
 
 def get_judge(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.Judge:
     """The shipped judge, the one in the output folder, or with ``--train-judge`` a newly trained one."""
     path = options.output_dir / "judge.pt"
-    if path.exists() or not options.train_judge:
-        return core.Judge.from_pretrained(path if path.exists() else None, device)
+    if options.pretrained or not options.train_judge or path.exists():
+        return load(core.Judge, path, options, device)
     torch.manual_seed(options.seed + 1)
     judge = core.Judge(device)
     drive(core.train_judge(judge, training), "judge", options)
-    return finish(judge, path)
+    return finish(judge, path, "judge", options)
 
 
-def finish(model: torch.nn.Module, path: Path) -> torch.nn.Module:
+def finish(model: torch.nn.Module, path: Path, name: str, options: argparse.Namespace) -> torch.nn.Module:
     """Save a trained model, and remove the state of its run, which is not needed any more."""
     model.save_checkpoint(path)
-    for name in ("autoencoder", "diffusion", "judge"):
-        if path.name.startswith(name):
-            path.with_name(f"{name}_training.pt").unlink(missing_ok=True)
+    options.written.append(path)
+    (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
     return model
 
 
 def draw_pictures(
     options: argparse.Namespace, autoencoder: core.SimpleAutoencoder, model: core.DiffusionModel, test: core.Digits
-) -> list[Path]:
+) -> None:
     """Draw the two pictures of the main job on test digits, one of each class."""
     images = test.subset(torch.stack([(test.labels == label).nonzero()[0, 0] for label in range(10)])).images
     generator = torch.Generator().manual_seed(options.seed)
@@ -167,7 +193,7 @@ def draw_pictures(
     pairs = {"original": images, "generated from\nlatent + noise": generated}
     core.save_figure(core.rows_figure(pairs, "Test digits, and what DDIM draws from their latents"), files[0])
     core.save_figure(core.rows_figure(rows, title), files[1])
-    return files
+    options.written += files
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -175,23 +201,25 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     device = core.choose_device(options.device)
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    options.written = []
     training, _ = core.split_training(core.load_mnist("train"))
     test = core.load_mnist("test")
     used = training.subset(slice(0, options.train_digits))
     autoencoder = get_autoencoder(options, device, used)
     model = get_diffusion_model(options, device, used, autoencoder)
-    judge = get_judge(options, device, used)
     draw_pictures(options, autoencoder, model, test)
-    if options.quality_digits:
-        count = min(options.quality_digits, len(test), len(training))
+    count = min(options.quality_digits, len(test), len(training))
+    if count >= 2:
+        judge = get_judge(options, device, used)
         real = test.subset(core.spread(len(test), count))
         steps = tuple(options.quality_steps)
         figures = core.quality(autoencoder, model, judge, real, training, steps, options.seed, progress=tqdm)
         table = core.quality_table(figures, count)
-        with core.write_whole(options.output_dir / "quality.md") as temporary:
+        options.written.append(options.output_dir / "quality.md")
+        with core.write_whole(options.written[-1]) as temporary:
             temporary.write_text(table)
         print(table)
-    print("Files written:", *sorted(str(path) for path in options.output_dir.rglob("*.*")), sep="\n  ")
+    print("Files written:", *options.written, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def train_variant(variant: tuple, digits: core.Digits, latents: Tensor, seconds:
 
         def start(epochs: float) -> core.Training:
             torch.manual_seed(seed)
-            model = kind()
+            model = kind(device="cpu")
             change(model)
             config = core.TrainingConfig(epochs=epochs, seed=seed, **settings)
             return core.train_diffusion(model, digits, latents, config)

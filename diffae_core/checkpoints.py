@@ -37,7 +37,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        except OSError as error:
             raise OSError(f"could not write {path}: {error}; free some space; an earlier file is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -46,7 +46,10 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 def save(contents: dict, path: str | Path) -> None:
     """Save a dictionary of tensors, numbers and strings to ``path``, whole or not at all."""
     with write_whole(path) as temporary:
-        torch.save(contents, temporary)
+        try:
+            torch.save(contents, temporary)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(str(error)) from error
 
 
 def load(path: str | Path, kind: str) -> dict:
@@ -63,6 +66,8 @@ def load(path: str | Path, kind: str) -> dict:
         )
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
     except Exception as error:  # torch raises many kinds here: truncated zip, forbidden pickle, wrong magic number
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
@@ -85,12 +90,13 @@ def save_model(model: torch.nn.Module, path: str | Path) -> None:
 def load_weights(model: torch.nn.Module, path: str | Path) -> None:
     """Load weights into ``model``; a ValueError where the file was saved from a model of other sizes."""
     contents = load(path, type(model).__name__)
-    if contents["config"] != model.config:
+    found = contents.get("config")
+    if found != model.config:
         raise ValueError(
-            f"expected {path} to hold a {type(model).__name__} with {model.config}, got one with {contents['config']}: "
+            f"expected {path} to hold a {type(model).__name__} with {model.config}, got one with {found}: "
             f"build the model with those sizes, or use {type(model).__name__}.from_pretrained({str(path)!r})"
         )
-    _load_state(model, contents["weights"], path)
+    _load_state(model, contents.get("weights"), path)
 
 
 def build_model(model_class: type, path: str | Path | None, device: str | torch.device | None) -> torch.nn.Module:

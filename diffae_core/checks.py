@@ -1,6 +1,7 @@
 """The checks at every public door: what came, what was wanted, what to do."""
 
 import math
+import numbers
 import warnings
 
 import torch
@@ -82,9 +83,10 @@ def check_time(diffusion_time: float | Tensor, count: int, device: torch.device)
 
 def check_count(value: int, name: str, at_least: int = 1) -> int:
     """Return ``value`` if it is a whole number of at least ``at_least``; a ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < at_least:
         raise ValueError(f"expected {name} to be a whole number of {at_least} or more, got {value!r}")
-    return value
+    return int(value)
 
 
 def check_number(value: float, name: str, low: float, high: float) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import MNIST
@@ -128,7 +128,7 @@ def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
     pictures = torch.as_tensor(pictures)
     if pictures.ndim == 2:
         pictures = pictures[None]
-    if pictures.ndim == 3:
+    if pictures.ndim == 3 and pictures.shape[2] > 4:  # else the last dimension is colour
         pictures = pictures[:, None]
     if pictures.ndim != 4 or pictures.shape[1] != 1:
         raise ValueError(f"expected grey pictures (H, W), (N, H, W) or (N, 1, H, W), got {tuple(pictures.shape)}")
@@ -142,8 +142,8 @@ def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
 def read_digit(file: str | Path | bytes) -> Tensor:
     """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
 
-    A 28x28 grey picture on black is taken as it is. Any other is made grey, turned to light ink on black if its border
-    is light, cut to its ink, and drawn 20 pixels high or wide with its centre of mass in the middle, as MNIST was made.
+    A 28x28 grey picture on black is taken as it is. Of any other, the border tells the colour of the paper; what
+    differs from it is the ink, drawn 20 pixels high or wide with its centre of mass in the middle, as in MNIST.
 
     Args:
         file: a path, or the bytes of a PNG, JPEG, GIF, BMP or WebP file of up to 16 megapixels.
@@ -155,23 +155,21 @@ def read_digit(file: str | Path | bytes) -> Tensor:
     try:
         picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
         if picture.width * picture.height > MAX_UPLOAD_PIXELS:
-            raise ValueError(
-                f"expected a picture of up to 16 megapixels, got {picture.width} x {picture.height}: make it smaller"
-            )
-        picture = picture.convert("RGBA")
+            size = f"{picture.width} x {picture.height}"
+            raise ValueError(f"expected a picture of up to 16 megapixels, got {size}: make it smaller")
+        grey = _grey(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise ValueError(f"expected a picture (PNG, JPEG, GIF, BMP or WebP), got {error}") from None
-    on_white = Image.new("RGBA", picture.size, "white")
-    grey = np.asarray(Image.alpha_composite(on_white, picture).convert("L"), np.float32) / 255
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = grey if border.mean() < 0.5 else 1 - grey
-    if ink.shape == (28, 28) and border.mean() < 0.5:
-        return torch.from_numpy(ink.copy())[None, None]
-    rows, columns = np.nonzero(ink > max(0.2, ink.max() / 3))
-    if len(rows) == 0:
+    paper = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    ink = np.clip((grey - paper) / (1 - paper) if paper < 0.5 else (paper - grey) / paper, 0, 1)
+    if ink.max() < 0.2:
         raise ValueError("expected a digit drawn on a plain background, got an empty picture: draw it darker")
+    if grey.shape == (28, 28) and paper == 0:
+        return torch.from_numpy(grey)[None, None]
+    ink[ink < ink.max() / 3] = 0  # shadows and the grain of the paper
+    rows, columns = np.nonzero(ink)
     ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     scale = 20 / max(ink.shape)
     size = tuple(max(1, round(side * scale)) for side in ink.shape)
@@ -182,6 +180,16 @@ def read_digit(file: str | Path | bytes) -> Tensor:
     digit = torch.zeros(1, 1, 28, 28)
     digit[0, 0, top : top + size[0], left : left + size[1]] = (ink / ink.max()).clamp(0, 1)
     return digit
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """A picture of any mode as float32 ``(H, W)`` in [0, 1]; what is transparent becomes white paper."""
+    if picture.mode.startswith(("I", "F")):  # 16 bits or more to a pixel: scale what there is
+        values = np.asarray(picture, np.float32)
+        return (values - values.min()) / max(float(np.ptp(values)), 1e-6)
+    picture = picture.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(flat.convert("L"), np.float32) / 255
 
 
 @functools.cache
@@ -225,7 +233,7 @@ def _download(folder: Path) -> None:
             elif time.monotonic() - last_change > STALL_SECONDS:
                 raise TimeoutError(f"no progress for {STALL_SECONDS:g} seconds")
         if failure:
-            raise RuntimeError(str(failure[0]).splitlines()[-1])
+            raise RuntimeError(repr(failure[0]))
         raw = folder / "MNIST" / "raw"
         raw.mkdir(parents=True, exist_ok=True)
         for name in MNIST_MD5:

@@ -24,7 +24,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     if device is None or device.type not in available:
         raise ValueError(f"expected a device from {available} (this machine's) or 'auto', got {str(name)!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"expected a CUDA device below {torch.cuda.device_count()}, got {str(name)!r}")
+        raise ValueError(f"expected a device from cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {str(name)!r}")
     return device
 
 

@@ -13,7 +13,7 @@ from diffae_core.checks import check_images
 from diffae_core.data import Digits, as_images
 from diffae_core.devices import choose_device
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.training import Training, TrainingConfig
+from diffae_core.training import Training, TrainingConfig, fingerprint
 
 
 class Judge(nn.Module):
@@ -86,7 +86,7 @@ def train_judge(
         logits = judge(images)
         return F.cross_entropy(logits.float(), digits.labels[index].to(judge.device), label_smoothing=0.05)
 
-    return Training(judge, batch_loss, len(digits), config)
+    return Training(judge, batch_loss, len(digits), config, fingerprint(digits.pixels))
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Notebooks 01 and 04: one training loop for every model, with EMA, and with resuming after a kill."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Dataset
 
 from diffae_core import checkpoints
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checks import check_latents
+from diffae_core.checks import check_count, check_latents
 from diffae_core.data import Digits, as_images
 from diffae_core.devices import has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
@@ -24,22 +24,24 @@ BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; the defaults were settled by measuring (benchmarks/RECIPE.md)."""
+    """How to train; benchmarks/RECIPE.md has what was measured to settle the defaults."""
 
     epochs: float = 30  # passes over the digits; a fraction stops within a pass
     batch_size: int = 64  # digits a step
-    learning_rate: float = 3e-3  # the peak: it rises to there, then falls to 0 along a cosine
+    learning_rate: float = 3e-3  # falls from there to 0 along a cosine, after a rise from 0
     warmup: float = 0.05  # share of the steps in which it rises
     weight_decay: float = 0.01  # AdamW's
     gradient_clip: float = 1.0  # a longer gradient is shortened to this: a rare bad batch cannot undo the run
     ema_decay: float = 0.998  # share of the averaged weights kept at each step
-    seed: int = 0  # the same seed gives the same weights on the same device
+    seed: int = 0  # of the order of the digits, the times and the noise
 
     def __post_init__(self) -> None:
+        check_count(self.batch_size, "batch_size")
+        check_count(self.seed, "seed", at_least=0)
         for name, value in asdict(self).items():
-            least_allowed = value >= 0 if name in ("warmup", "weight_decay", "ema_decay", "seed") else value > 0
-            if not (math.isfinite(value) and least_allowed):
-                raise ValueError(f"expected {name} above 0 (warmup, decays and seed: 0 or more), got {value!r}")
+            number = isinstance(value, int | float) and math.isfinite(value)
+            if not number or value < 0 or (value == 0 and name in ("epochs", "learning_rate", "gradient_clip")):
+                raise ValueError(f"expected {name} above 0 (warmup and decays: 0 or more), got {value!r}")
         if self.warmup >= 1 or self.ema_decay >= 1:
             raise ValueError(f"expected warmup and ema_decay below 1, got {self.warmup} and {self.ema_decay}")
 
@@ -66,10 +68,14 @@ class Training:
         batch_loss: the loss of a batch, from the numbers of its digits and a generator for its randomness.
         num_examples: how many digits there are.
         config: how to train.
+        data: their fingerprint; a run is resumed only on the data it was started on.
     """
 
-    def __init__(self, model: nn.Module, batch_loss: BatchLoss, num_examples: int, config: TrainingConfig):
-        self.model, self.batch_loss, self.num_examples, self.config = model, batch_loss, num_examples, config
+    def __init__(
+        self, model: nn.Module, batch_loss: BatchLoss, num_examples: int, config: TrainingConfig, data: str = ""
+    ):
+        self.model, self.batch_loss, self.config, self.data = model, batch_loss, config, data
+        self.num_examples = check_count(num_examples, "the number of training examples")
         self.steps_per_epoch = max(1, num_examples // config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.step = 0
@@ -132,6 +138,7 @@ class Training:
                 "model": {"class": type(self.model).__name__, **self.model.config},
                 "config": asdict(self.config),
                 "num_examples": self.num_examples,
+                "data": self.data,
                 "step": self.step,
                 "weights": self.model.state_dict(),
                 "ema": self.ema.state_dict(),
@@ -152,6 +159,7 @@ class Training:
             "model": {"class": type(self.model).__name__, **self.model.config},
             "config": asdict(self.config),
             "num_examples": self.num_examples,
+            "data": self.data,
         }
         for name, value in wanted.items():
             if contents.get(name) != value:
@@ -183,7 +191,7 @@ def train_autoencoder(
         images = as_images(pixels[index.to(pixels.device)])
         return F.mse_loss(model.decoder(model.encoder(images)).float(), images)
 
-    return Training(model, batch_loss, len(digits), config)
+    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels))
 
 
 def train_diffusion(
@@ -209,11 +217,19 @@ def train_diffusion(
         times = torch.rand(len(images), generator=generator).to(images.device)
         return model.loss(images, latents[index], times, noise).mean()
 
-    return Training(model, batch_loss, len(digits), config)
+    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels, latents))
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """A short name that other data would not have."""
+    joined = hashlib.sha256()
+    for tensor in tensors:
+        joined.update(tensor.cpu().contiguous().numpy())
+    return joined.hexdigest()[:16]
 
 
 @torch.no_grad()
-def encode_all(model: SimpleAutoencoder, digits: Dataset | Digits, batch_size: int = 1000) -> Tensor:
+def encode_all(model: SimpleAutoencoder, digits: Digits, batch_size: int = 1000) -> Tensor:
     """The latents of all digits, ``(N, latent_dim)`` float32 on the CPU, in the digits' order."""
     return torch.cat([model.encode(as_images(pixels)).cpu() for pixels in digits.pixels.split(batch_size)])
 

@@ -118,6 +118,8 @@ class ConditionalUNet(nn.Module):
 
     def forward(self, x: Tensor, noise_level: Tensor, latents: Tensor) -> Tensor:
         """x_t ``(N, 1, H, W)``, its noise rate ``(N,)`` and latents ``(N, latent_dim)`` -> velocity like x_t."""
+        if len(x) == 0:  # pixel_unshuffle does not fold an empty batch
+            return x
         embeddings = [self.time_embedding(noise_level), self.feature_embedding(latents)]
         condition = self.condition(torch.cat(embeddings, dim=1))  # (N, 128)
         h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), self.latent_map(latents)], dim=1))  # (N, 32, 14, 14)

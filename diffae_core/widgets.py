@@ -4,11 +4,13 @@ import asyncio
 import functools
 import html
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets as w
+import numpy as np
 import torch
 from IPython.display import Javascript
 from PIL import Image, ImageDraw
@@ -79,7 +81,8 @@ class Panel(w.VBox):
         """Draw the state as it is now; an error is shown in words."""
         try:
             self.image.value = self.render(preview=preview and self.previews, **self.state)
-            self.error, self.message.value = None, ""
+            if self.error is not None:
+                self.error, self.message.value = None, ""
         except Exception as error:
             self._complain(error)
 
@@ -196,7 +199,7 @@ class NoisePanel(Panel):
         axes.legend(loc="center left")
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        picture = Image.fromarray(canvas.buffer_rgba()).convert("RGB")
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         to_display = axes.transData.frozen()
         return picture, lambda t, rate: (to_display.transform((t, rate)) * (1, -1) + (0, picture.height)).tolist()
 
@@ -366,13 +369,15 @@ class Playground(Panel):
         place = len(self.images) - 1
         self.controls["digit"].options = (*self.controls["digit"].options, (f"yours (number {place})", place))
         self.controls["digit"].value = place
+        self.upload.value = ()  # so that the same file can be given again
 
     def _on_save(self, _: w.Button) -> None:
         try:
-            number = 1 + sum(1 for _ in self.folder.glob("playground_*.png"))
-            path = self.folder / f"playground_{number:03d}.png"
+            picture = self.render(preview=False, **self.state)
+            names = (self.folder / f"playground_{number:03d}.png" for number in itertools.count(1))
+            path = next(path for path in names if not path.exists())
             with write_whole(path) as temporary:
-                temporary.write_bytes(self.render(**self.state))
+                temporary.write_bytes(picture)
             self.message.value = f"saved as {html.escape(str(path))}"
         except Exception as error:
             self._complain(error)
@@ -381,4 +386,4 @@ class Playground(Panel):
         code = self.python_call()
         self.clipboard.outputs = ()
         self.clipboard.append_display_data(Javascript(f"navigator.clipboard.writeText({json.dumps(code)})"))
-        self.message.value = f"copied; paste it into a cell:<pre>{html.escape(code)}</pre>"
+        self.message.value = f"On the clipboard, where the browser allows it:<pre>{html.escape(code)}</pre>"

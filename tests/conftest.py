@@ -7,19 +7,13 @@ import pytest
 import torch
 
 import diffae_core as core
-from diffae_core import data
 
 SMALL = {"widths": (8, 16), "block_depth": 1, "latent_dim": 16, "device": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """A test that would download gets the embedded sample instead."""
-
-    def refuse(folder: Path) -> None:
-        raise OSError("tests do not download")
-
-    monkeypatch.setattr(data, "_download", refuse)
+def pytest_configure() -> None:
+    """Without a folder of MNIST everything, the processes that tests start too, takes the embedded sample."""
+    os.environ.setdefault("DIFFAE_DATA_DIR", str(Path(__file__) / "no folder can be made in a file"))
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +24,7 @@ def sample() -> core.Digits:
 @pytest.fixture
 def whole_mnist() -> core.Digits:
     """MNIST's whole training set, for the tests that check the sample against it."""
-    folder = os.environ.get("DIFFAE_DATA_DIR")
-    if not folder or not (Path(folder) / "MNIST").is_dir():
+    if not (Path(os.environ["DIFFAE_DATA_DIR"]) / "MNIST").is_dir():
         pytest.skip("the whole of MNIST is not on this machine: set DIFFAE_DATA_DIR to check the sample against it")
     return core.load_mnist("train")
 

@@ -53,8 +53,13 @@ def test_split_of_the_sample_is_repeatable(sample):
     assert torch.equal(core.split_training(sample)[1].mnist_index, validation.mnist_index)
 
 
+def no_network(*_, **__):
+    raise OSError("Name or service not known")
+
+
 def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(data, "MNIST", no_network)
     with caplog.at_level(logging.WARNING):
         assert core.load_mnist("test").source == "sample"
         assert len(core.load_mnist("train")) == 4000
@@ -65,7 +70,6 @@ def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, cap
 @pytest.fixture
 def slow_mnist(monkeypatch):
     """torchvision's download, hanging as it does behind a silent firewall; and our own way of downloading."""
-    monkeypatch.undo()
     monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(data, "MNIST", lambda *_, **__: time.sleep(5))
 
@@ -103,6 +107,8 @@ def test_as_images_takes_what_people_have():
         assert torch.equal(core.as_images(picture), wanted)
     with pytest.raises(ValueError, match="grey pictures"):
         core.as_images(np.zeros((1, 3, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match="grey pictures"):
+        core.as_images(np.zeros((28, 28, 3), np.uint8))
     with pytest.raises(ValueError, match="int64"):
         core.as_images(np.zeros((28, 28), np.int64))
 
@@ -130,6 +136,21 @@ def test_read_digit_takes_a_digit_of_mnist_as_it_is(sample):
     assert torch.equal(core.read_digit(buffer.getvalue()), sample.images[:1])
 
 
+def test_read_digit_takes_a_photograph():
+    """Grey, grainy paper, 16 bits, and a camera that was held sideways."""
+    grain = np.random.default_rng(0).normal(165, 4, (300, 200)).clip(0, 255).astype(np.uint8)
+    grain[60:240, 95:105] = 40
+    upright = Image.fromarray(grain)
+    sideways, exif, files = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif(), [io.BytesIO() for _ in range(3)]
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    upright.save(files[0], "PNG")
+    sideways.save(files[1], "PNG", exif=exif)
+    Image.fromarray(grain.astype(np.uint16) * 256).save(files[2], "PNG")
+    for file in files:
+        digit = core.read_digit(file.getvalue())[0, 0]
+        assert (digit > 0.2).float().mean() < 0.1 and (digit[6:22, 13:15] > 0.9).any(dim=1).all()
+
+
 def test_read_digit_takes_transparent_paper():
     picture = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
     picture.paste((0, 0, 0, 255), (45, 10, 55, 90))
@@ -144,6 +165,7 @@ def test_read_digit_takes_transparent_paper():
         (b"", "expected a picture"),
         (b"GIF89a, and then no more", "expected a picture"),
         (drawing((50, 50), "white", "white", (0, 0, 1, 1)), "empty picture"),
+        (drawing((28, 28), "black", "black", (0, 0, 1, 1)), "empty picture"),
         (drawing((5000, 4000), "white", "black", (0, 0, 1, 1)), "16 megapixels, got 5000 x 4000"),
     ],
 )

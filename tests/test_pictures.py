@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +16,12 @@ def test_tile_puts_each_digit_in_its_place():
     assert (sheet[1:5, 1:5] == 255).all() and (sheet[1:5, 6:10] == 255).all()
     assert (sheet[6:10, 1:5] == 0).all()
     assert (sheet[0] == 220).all() and (sheet[6:10, 6:10] == 220).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4), (2, 3, 4, 4)])
+def test_tile_refuses(shape):
+    with pytest.raises(ValueError, match="one or more pictures"):
+        core.tile(torch.zeros(shape))
 
 
 def test_tile_clips_what_is_out_of_range():

@@ -14,7 +14,7 @@ else:
     tomllib = pytest.importorskip("tomli", reason="Python 3.10 has no TOML reader: the newer versions check this")
 
 ROOT = Path(__file__).parent.parent
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 
 
 def split_bound(requirement: str) -> tuple[str, str]:

@@ -47,6 +47,8 @@ def test_resuming_another_run_is_refused(sample, tmp_path):
         diffusion_run(digits, core.TrainingConfig(epochs=3, batch_size=16)).resume(tmp_path / "run.pt")
     with pytest.raises(ValueError, match="to have num_examples 32"):
         diffusion_run(digits.subset(slice(0, 32))).resume(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="to have data"):
+        diffusion_run(sample.subset(slice(64, 128))).resume(tmp_path / "run.pt")
     with pytest.raises(ValueError, match="to have model"):
         judge_run(digits).resume(tmp_path / "run.pt")
     with pytest.raises(FileNotFoundError):

@@ -1,6 +1,7 @@
 """Each panel's picture as a pure function of its state, and its controls as a hand would use them."""
 
 import asyncio
+import datetime
 import io
 import random
 
@@ -17,7 +18,10 @@ from diffae_core import widgets
 @pytest.fixture(scope="module")
 def panels(tmp_path_factory):
     digits = core.load_sample("test").subset(core.spread(1000, 12))
-    autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
+    autoencoder, model = (
+        core.SimpleAutoencoder.from_pretrained(device="cpu"),
+        core.DiffusionModel.from_pretrained(device="cpu"),
+    )
     folder = tmp_path_factory.mktemp("pictures")
     return {
         "blend": widgets.BlendPanel(autoencoder, digits),
@@ -152,10 +156,18 @@ def test_the_playground_saves_what_it_shows(panels):
     saved = sorted(playground.folder.glob("*.png"))
     assert [path.name for path in saved] == ["playground_001.png", "playground_002.png"]
     assert saved[0].read_bytes() == playground.image.value and "saved as" in playground.message.value
+    kept = saved[1].read_bytes()
+    saved[0].unlink()
+    playground.controls["seed"].value = 7
+    playground.save_button.click()
+    assert saved[0].exists() and saved[1].read_bytes() == kept, "an earlier picture is never written over"
+    playground.reset()
 
 
 def uploaded(content):
-    return ({"name": "mine.png", "type": "image/png", "size": len(content), "content": memoryview(content)},)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    file = {"name": "mine.png", "type": "image/png", "size": len(content), "content": memoryview(content)}
+    return (file | {"last_modified": now},)
 
 
 def test_an_uploaded_digit_is_chosen_and_drawn(panels):
