@@ -14,7 +14,7 @@ $(VENV)/installed-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	touch $@
 
-demo: $(VENV)/installed-test  ## draw the pictures with the shipped weights, into output/demo
+demo: $(VENV)/installed-lab  ## draw the pictures with the shipped weights, into output/demo
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo
 
 test: $(VENV)/installed-test  ## run all tests
@@ -27,15 +27,15 @@ lint: $(VENV)/installed-lint  ## check style with ruff
 lab: $(VENV)/installed-lab  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-train: $(VENV)/installed-test  ## train everything from nothing, into output/trained
+train: $(VENV)/installed-lab  ## train everything from nothing, into output/trained
 	$(BIN)/python train_ddim_mnist.py --output-dir output/trained
 
-quality: $(VENV)/installed-test  ## measure the shipped weights on all 10,000 test digits
+quality: $(VENV)/installed-lab  ## measure the shipped weights on all 10,000 test digits
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000 --quality-steps 10 100
 
-notebooks: $(VENV)/installed-test  ## run all notebooks again, in place
+notebooks: $(VENV)/installed-lab  ## run all notebooks again, in place
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench-panels: $(VENV)/installed-test  ## how fast the notebooks' panels answer
+bench-panels: $(VENV)/installed-lab  ## how fast the notebooks' panels answer
 	$(BIN)/python benchmarks/panels.py

@@ -186,7 +186,7 @@ def draw_pictures(
     direction = core.random_normal(tuple(latents.shape), model.device, generator)
     rows = {"original": images, "noised, t = 0.7": (noisy + 1) / 2}
     for strength in PERTURBATIONS:
-        label = f"denoised, latent + {strength:g} std"
+        label = f"latent + {strength:g} std"
         rows[label] = model.denoise_with_latent(noisy, latents + strength * direction, 0.7, options.num_steps)
     title = "Encode, add noise, denoise with the latent; then change the latent"
     files = [options.output_dir / "conditioned_samples.png", options.output_dir / "diffusion_autoencoder_demo.png"]

@@ -51,7 +51,7 @@ class SimpleAutoencoder(nn.Module):
             nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1),  # (N, 1, 28, 28)
             nn.Sigmoid(),
         )
-        nn.init.constant_(self.decoder[-2].bias, -2.0)  # start from a dark picture: most of a digit's is
+        nn.init.constant_(self.decoder[-2].bias, -2.0)  # start from nearly empty paper: most of a digit is
         self.to(choose_device(device))
 
     @property

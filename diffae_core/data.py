@@ -233,7 +233,7 @@ def _download(folder: Path) -> None:
             elif time.monotonic() - last_change > STALL_SECONDS:
                 raise TimeoutError(f"no progress for {STALL_SECONDS:g} seconds")
         if failure:
-            raise RuntimeError(repr(failure[0]))
+            raise RuntimeError((str(failure[0]).strip() or repr(failure[0])).splitlines()[-1])
         raw = folder / "MNIST" / "raw"
         raw.mkdir(parents=True, exist_ok=True)
         for name in MNIST_MD5:

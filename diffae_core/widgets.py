@@ -26,6 +26,7 @@ from diffae_core.schedule import CosineSchedule, noisy_image
 from diffae_core.training import encode_all
 
 PREVIEW_STEPS = 4  # DDIM steps while a slider moves
+WIDE = {"style": {"description_width": "130px"}, "layout": {"width": "380px"}}
 REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
 
 
@@ -112,29 +113,13 @@ class Panel(w.VBox):
 
 
 def slider(kind: type, description: str, value: float, low: float, high: float, step: float, tooltip: str) -> w.Widget:
-    """A labelled slider, wide enough for its label, that speaks while it moves."""
-    return kind(
-        value=value,
-        min=low,
-        max=high,
-        step=step,
-        description=description,
-        tooltip=tooltip,
-        style={"description_width": "130px"},
-        layout=w.Layout(width="380px"),
-    )
+    """A labelled slider that speaks while it moves."""
+    return kind(value=value, min=low, max=high, step=step, description=description, tooltip=tooltip, **WIDE)
 
 
 def choice(description: str, options, value, tooltip: str) -> w.Dropdown:
     """A labelled drop-down list."""
-    return w.Dropdown(
-        options=options,
-        value=value,
-        description=description,
-        tooltip=tooltip,
-        style={"description_width": "130px"},
-        layout=w.Layout(width="380px"),
-    )
+    return w.Dropdown(options=options, value=value, description=description, tooltip=tooltip, **WIDE)
 
 
 def digit_choice(description: str, digits: Digits, value: int) -> w.Dropdown:
@@ -179,7 +164,7 @@ class NoisePanel(Panel):
         self.images = digits.images[:8]
         self.curves, self.to_pixels = self._draw_curves()
         controls = {
-            "time": slider(w.FloatSlider, "diffusion time", 0.5, 0, 1, 0.01, "0 is the clean digit, 1 is pure noise"),
+            "time": slider(w.FloatSlider, "diffusion time", 0.3, 0, 1, 0.01, "0 is the clean digit, 1 is pure noise"),
             "seed": slider(w.IntSlider, "noise seed", 0, 0, 99, 1, "Which noise is drawn"),
         }
         super().__init__(controls, [["time", "seed"]])

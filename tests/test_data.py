@@ -127,7 +127,7 @@ def test_read_digit_makes_ink_on_paper_look_like_mnist():
     assert on_white.shape == (1, 1, 28, 28) and on_white.dtype == torch.float32
     torch.testing.assert_close(on_white, on_black)
     rows, columns = (on_white[0, 0] > 0.5).nonzero().T
-    assert (rows.min(), rows.max()) == (4, 23) and abs(columns.float().mean() - 14) < 1
+    assert rows.max() - rows.min() == 19 and rows.min() in (4, 5) and abs(columns.float().mean() - 14) < 1
 
 
 def test_read_digit_takes_a_digit_of_mnist_as_it_is(sample):
