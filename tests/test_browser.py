@@ -73,8 +73,8 @@ def test_run_all_and_move_a_slider_by_keyboard(path, lab, browser):
     page_errors = []
     page.on("pageerror", lambda error: page_errors.append(str(error)))
     page.goto(f"{lab}/lab/tree/{path.name}?token={TOKEN}")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000, state="attached")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
