@@ -36,7 +36,9 @@ def lab(tmp_path_factory):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
-    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    environment = os.environ | {
+        f"JUPYTERLAB_{name.upper()}_DIR": str(folder / name) for name in ("settings", "workspaces")
+    }
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
@@ -72,7 +74,7 @@ def test_run_all_and_move_a_slider_by_keyboard(path, lab, browser):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page_errors = []
     page.on("pageerror", lambda error: page_errors.append(str(error)))
-    page.goto(f"{lab}/lab/tree/{path.name}?token={TOKEN}")
+    page.goto(f"{lab}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000, state="attached")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
