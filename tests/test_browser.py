@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -77,8 +77,15 @@ def test_run_all_and_move_a_slider_by_keyboard(path, lab, browser):
     page.goto(f"{lab}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000, state="attached")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    running = page.locator(".jp-InputArea-prompt", has_text="[*]").first
+    for _ in range(3):  # a page that has just loaded may not hear the first click
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            running.wait_for(timeout=20_000, state="attached")
+            break
+        except TimeoutError:
+            continue
 
     handle = page.locator(".jp-Notebook .widget-vbox .noUi-handle").first
     handle.wait_for(timeout=240_000)
