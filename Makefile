@@ -1,6 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How long one thread waits for the other before it lets go of its core. By default so long that training beside one
+# busy program (a browser, say) takes ten times as long; with this it takes three times, and alone it is as fast.
+export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint lab train quality notebooks bench-panels

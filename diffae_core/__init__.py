@@ -3,21 +3,21 @@
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.checkpoints import write_whole
 from diffae_core.data import Digits, as_images, load_mnist, load_sample, read_digit, split_training
-from diffae_core.ddim import ddim_sample
+from diffae_core.ddim import ddim_invert, ddim_sample, step_times
 from diffae_core.devices import choose_device, has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.evaluation import (
     Judge,
-    frechet_distance,
     in_batches,
-    percent_equal,
+    loss_by_time,
     quality,
     quality_table,
-    spread,
     train_judge,
 )
-from diffae_core.latents import class_means, lerp, principal_directions, slerp
+from diffae_core.latents import class_directions, class_means, edit, interpolate, lerp, principal_directions, slerp
+from diffae_core.measures import frechet_distance, nearest_distances, percent_equal, precision_recall, spread, ssim
 from diffae_core.pictures import labelled_png, png_bytes, rows_figure, save_figure, save_png, tile
+from diffae_core.prior import LatentPrior, MixturePrior, train_latent_prior
 from diffae_core.schedule import CosineSchedule, from_clean, from_noise, from_velocity, noisy_image, velocity
 from diffae_core.training import (
     Record,
@@ -38,6 +38,8 @@ __all__ = [
     "DiffusionModel",
     "Digits",
     "Judge",
+    "LatentPrior",
+    "MixturePrior",
     "Record",
     "ResidualBlock",
     "SimpleAutoencoder",
@@ -46,8 +48,11 @@ __all__ = [
     "TrainingConfig",
     "as_images",
     "choose_device",
+    "class_directions",
     "class_means",
+    "ddim_invert",
     "ddim_sample",
+    "edit",
     "encode_all",
     "frechet_distance",
     "from_clean",
@@ -55,14 +60,18 @@ __all__ = [
     "from_velocity",
     "has_fast_bfloat16",
     "in_batches",
+    "interpolate",
     "labelled_png",
     "lerp",
     "load_mnist",
     "load_sample",
+    "loss_by_time",
+    "nearest_distances",
     "noisy_image",
     "normalise_latents",
     "percent_equal",
     "png_bytes",
+    "precision_recall",
     "principal_directions",
     "quality",
     "quality_table",
@@ -74,10 +83,13 @@ __all__ = [
     "slerp",
     "split_training",
     "spread",
+    "ssim",
+    "step_times",
     "tile",
     "train_autoencoder",
     "train_diffusion",
     "train_judge",
+    "train_latent_prior",
     "velocity",
     "write_whole",
 ]

@@ -91,12 +91,11 @@ class SimpleAutoencoder(nn.Module):
         Args:
             mean, std: ``(latent_dim,)``, measured on the training digits' latents.
         """
-        last, first = self.encoder[-1], self.decoder[0]
+        last = self.encoder[-1]
         mean, std = mean.to(self.device), std.to(self.device)
         last.weight.div_(std[:, None])
         last.bias.sub_(mean).div_(std)
-        first.bias.add_(first.weight @ mean)
-        first.weight.mul_(std)
+        take_back(self.decoder[0], mean, std)
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write configuration and weights to ``path``, whole or not at all."""
@@ -117,3 +116,10 @@ class SimpleAutoencoder(nn.Module):
     ) -> "SimpleAutoencoder":
         """The shipped autoencoder, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
         return checkpoints.build_model(cls, path, device)
+
+
+@torch.no_grad()
+def take_back(layer: nn.Linear, mean: Tensor, std: Tensor) -> None:
+    """Let a linear layer that read latents z read (z - mean) / std instead, and give what it gave."""
+    layer.bias.add_(layer.weight @ mean)
+    layer.weight.mul_(std)

@@ -1,5 +1,6 @@
-"""Notebook 04: DDIM sampling (arXiv 2010.02502) as a pure function over any denoiser."""
+"""Notebook 04: DDIM sampling (arXiv 2010.02502) as a pure function over any denoiser, and the same walk backwards."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,32 @@ Denoiser = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 # (step, x_t after that step, the x_0 predicted in it)
 StepCallback = Callable[[int, Tensor, Tensor], None]
 
+SPACINGS = ("uniform", "quadratic", "log-snr")
+LOG_SNR_RANGE = 8.0  # "log-snr" spaces its inner times between this log signal-to-noise ratio and minus this
+
+
+def step_times(num_steps: int, spacing: str = "uniform") -> list[float]:
+    """The ``num_steps + 1`` diffusion times of a walk from 1 (noise) down to 0 (clean), both included.
+
+    Args:
+        num_steps: steps between them, 1 or more.
+        spacing: "uniform", equal steps of time (and of the schedule's angle); "quadratic", ``(i / num_steps)^2``,
+            small steps near the clean end (DDIM, arXiv 2010.02502, appendix D.2); "log-snr", equal steps of the log of
+            ``signal_rate^2 / noise_rate^2``, small steps at both ends (as in DPM-Solver, arXiv 2206.00927).
+
+    Raises:
+        ValueError: another spacing.
+    """
+    if spacing not in SPACINGS:
+        raise ValueError(f"expected a spacing from {SPACINGS}, got {spacing!r}")
+    fractions = [1 - step / num_steps for step in range(num_steps + 1)]
+    if spacing == "quadratic":
+        return [fraction**2 for fraction in fractions]
+    if spacing == "log-snr":
+        inner = [math.atan(math.exp(LOG_SNR_RANGE * (fraction - 0.5))) * 2 / math.pi for fraction in fractions[1:-1]]
+        return [1.0, *inner, 0.0]
+    return fractions
+
 
 @torch.no_grad()
 def ddim_sample(
@@ -25,8 +52,9 @@ def ddim_sample(
     generator: torch.Generator | None = None,
     callback: StepCallback | None = None,
     schedule: CosineSchedule = CosineSchedule(),
+    spacing: str = "uniform",
 ) -> Tensor:
-    """Walk from noisy images ``x_t`` at time ``start`` to clean ones at time 0, in ``num_steps`` equal steps of time.
+    """Walk from noisy images ``x_t`` at time ``start`` to clean ones at time 0, in ``num_steps`` steps.
 
     Each step guesses x_0 and the noise, and mixes the two again for the next, smaller time (DDIM, equation 12):
 
@@ -46,12 +74,13 @@ def ddim_sample(
         generator: where the fresh noise of eta > 0 comes from.
         callback: called after each step as ``callback(step, x_t, x_0)``, steps counted from 1.
         schedule: the signal and noise rates.
+        spacing: how the steps divide the time (:func:`step_times`), each time being a share of ``start``.
 
     Returns:
         The clean images, in the denoiser's scale.
     """
-    fractions = torch.linspace(1, 0, num_steps + 1).tolist()
-    for step, (now, following) in enumerate(zip(fractions, fractions[1:]), start=1):
+    times = step_times(num_steps, spacing)
+    for step, (now, following) in enumerate(zip(times, times[1:]), start=1):
         signal, noise_rate = schedule.rates(start * now)
         signal_next, noise_next = schedule.rates(start * following)
         clean, noise = denoiser(x_t, start * now, latents)
@@ -65,4 +94,51 @@ def ddim_sample(
         x_t = x_t + noise_next * noise
         if callback is not None:
             callback(step, x_t, clean)
+    return x_t
+
+
+@torch.no_grad()
+def ddim_invert(
+    denoiser: Denoiser,
+    x_0: Tensor,
+    latents: Tensor,
+    num_steps: int = 100,
+    corrections: int = 0,
+    schedule: CosineSchedule = CosineSchedule(),
+    spacing: str = "uniform",
+) -> Tensor:
+    """The noise x_T from which :func:`ddim_sample`, at eta 0, comes to ``x_0``: its steps taken backwards.
+
+    The plain backward step (Diffusion Autoencoders, arXiv 2111.15640, equation 8) asks the denoiser where it *is*:
+
+    ``x_next = signal_next * x_0(x_t, t) + noise_next * noise(x_t, t)``
+
+    but the forward step that it has to undo asked where it *came from*, at ``x_next``. So the plain one is off by a
+    little, and less with more steps. Each correction asks at ``x_next`` how far the forward step would miss ``x_t``,
+    and adds what is missing: a fixed-point iteration, whose end is exact for any number of steps.
+
+    Args:
+        denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
+        x_0: clean images ``(N, C, H, W)``, in the denoiser's own scale.
+        latents: ``(N, latent_dim)``, handed to the denoiser as they are.
+        num_steps: those of the forward walk; the denoiser is asked ``num_steps * (1 + corrections)`` times.
+        corrections: of each step; 0 is the plain backward step.
+        schedule, spacing: those of the forward walk.
+
+    Returns:
+        x_T, of the images' shape.
+    """
+    times = step_times(num_steps, spacing)[::-1]
+    x_t = x_0
+    for now, following in zip(times, times[1:]):
+        signal, noise_rate = schedule.rates(x_t.new_tensor([now]))
+        signal_next, noise_next = schedule.rates(x_t.new_tensor([following]))
+        time, time_next = (x_t.new_full((len(x_t),), time) for time in (now, following))
+        clean, noise = denoiser(x_t, time, latents)
+        x_next = signal_next * clean + noise_next * noise
+        for _ in range(corrections):
+            clean, noise = denoiser(x_next, time_next, latents)
+            missing = x_t - (signal * clean + noise_rate * noise)
+            x_next = x_next + missing / (signal * signal_next + noise_rate * noise_next)
+        x_t = x_next
     return x_t

@@ -1,4 +1,4 @@
-"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs."""
+"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind five verbs."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core import checkpoints
+from diffae_core.autoencoder import take_back
 from diffae_core.checks import check_count, check_images, check_latents, check_number, check_time
-from diffae_core.ddim import StepCallback, ddim_sample
+from diffae_core.ddim import StepCallback, ddim_invert, ddim_sample
 from diffae_core.devices import choose_device, random_normal
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import ConditionalUNet
@@ -92,6 +93,7 @@ class DiffusionModel(nn.Module):
         num_steps: int = 20,
         eta: float = 0.0,
         generator: torch.Generator | None = None,
+        spacing: str = "uniform",
     ) -> Tensor:
         """Take the noise out of what ``add_noise`` gave, led by the latents.
 
@@ -102,6 +104,7 @@ class DiffusionModel(nn.Module):
             num_steps: DDIM steps from there to 0.
             eta: 0 for the one picture that DDIM settles on, up to 1 for a fresh draw each time, as in DDPM.
             generator: where the fresh noise of eta > 0 comes from.
+            spacing: "uniform", "quadratic" or "log-snr": how the steps divide the time (:func:`step_times`).
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
@@ -111,7 +114,7 @@ class DiffusionModel(nn.Module):
         """
         noisy = check_images(noisy, self.image_size, scaled=False).to(self.device)
         times = check_time(diffusion_time, len(noisy), self.device)
-        return self._sample(noisy, latents, times, num_steps, eta, generator, None)
+        return self._sample(noisy, latents, times, num_steps, eta, generator, None, spacing)
 
     @torch.no_grad()
     def generate(
@@ -121,14 +124,18 @@ class DiffusionModel(nn.Module):
         eta: float = 0.0,
         generator: torch.Generator | None = None,
         callback: StepCallback | None = None,
+        x_T: Tensor | None = None,
+        spacing: str = "uniform",
     ) -> Tensor:
-        """Draw the digits that ``latents`` describe, from pure random noise x_T.
+        """Draw the digits that ``latents`` describe, from pure noise x_T.
 
         Args:
             latents: ``(N, latent_dim)``.
             num_steps, eta: as in ``denoise_with_latent``.
             generator: where x_T, and the fresh noise of eta > 0, come from.
             callback: called after each step as ``callback(step, x_t, x_0)``, both in [-1, 1] plus noise.
+            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives; None draws it.
+            spacing: "uniform", "quadratic" or "log-snr": how the steps divide the time (:func:`step_times`).
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
@@ -137,9 +144,37 @@ class DiffusionModel(nn.Module):
             TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
         check_latents(latents, self.latent_dim)
-        x_T = random_normal((len(latents), 1, self.image_size, self.image_size), self.device, generator)
-        times = torch.ones(len(latents), device=self.device)
-        return self._sample(x_T, latents, times, num_steps, eta, generator, callback)
+        if x_T is None:
+            x_T = random_normal((len(latents), 1, self.image_size, self.image_size), self.device, generator)
+        x_T = check_images(x_T, self.image_size, scaled=False).to(self.device)
+        times = torch.ones(len(x_T), device=self.device)
+        return self._sample(x_T, latents, times, num_steps, eta, generator, callback, spacing)
+
+    @torch.no_grad()
+    def invert(
+        self, images: Tensor, latents: Tensor, num_steps: int = 100, corrections: int = 0, spacing: str = "uniform"
+    ) -> Tensor:
+        """The stochastic code x_T of images: the noise from which ``generate`` draws them again (:func:`ddim_invert`).
+
+        ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: nearly with the plain backward
+        step, and the better the more steps; nearly exactly, at any number of steps, with a few ``corrections``.
+
+        Args:
+            images: ``(N, 1, 28, 28)`` in [0, 1].
+            latents: ``(N, latent_dim)``, theirs; with other latents, x_T takes up what these do not say.
+            num_steps, spacing: those of the ``generate`` to come.
+            corrections: times that each step is improved; each costs as much as the step itself.
+
+        Returns:
+            x_T ``(N, 1, 28, 28)``: for images like the training digits, nearly standard normal noise.
+
+        Raises:
+            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
+        """
+        images = check_images(images, self.image_size).to(self.device)
+        latents = check_latents(latents, self.latent_dim, len(images)).to(self.device)
+        num_steps, corrections = check_count(num_steps, "num_steps"), check_count(corrections, "corrections", 0)
+        return ddim_invert(self._denoise, 2 * images - 1, latents, num_steps, corrections, self.schedule, spacing)
 
     def denoise_once(self, noisy: Tensor, diffusion_time: float | Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """One call of the U-Net: ``(x_0, noise)`` as it guesses them, in the diffusion's scale; differentiable.
@@ -169,14 +204,24 @@ class DiffusionModel(nn.Module):
         predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents)
         return (predicted.float() - velocity(clean, noise, *rates)).square().mean(dim=(1, 2, 3))
 
+    def normalise_latents(self, mean: Tensor, std: Tensor) -> None:
+        """Read latents that :meth:`SimpleAutoencoder.normalise_latents` has shifted and scaled, and draw the same.
+
+        Args:
+            mean, std: ``(latent_dim,)``, as given there.
+        """
+        for layer in (self.network.feature_embedding, self.network.latent_map[0]):
+            take_back(layer, mean.to(self.device), std.to(self.device))
+
     def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         rates = self.schedule.rates(times)
         return from_velocity(x_t, self.network(x_t, rates[1].flatten(), latents), *rates)
 
-    def _sample(self, x_t, latents, times, num_steps, eta, generator, callback) -> Tensor:
+    def _sample(self, x_t, latents, times, num_steps, eta, generator, callback, spacing) -> Tensor:
         latents = check_latents(latents, self.latent_dim, len(x_t)).to(self.device)
         num_steps, eta = check_count(num_steps, "num_steps"), check_number(eta, "eta", 0, 1)
-        clean = ddim_sample(self._denoise, x_t, latents, times, num_steps, eta, generator, callback, self.schedule)
+        walk = (num_steps, eta, generator, callback, self.schedule, spacing)
+        clean = ddim_sample(self._denoise, x_t, latents, times, *walk)
         return ((clean + 1) / 2).clamp(0, 1)
 
     def save_checkpoint(self, path: str | Path) -> None:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from diffae_core import checkpoints
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checks import check_images
+from diffae_core.checks import check_images, check_latents, check_time
 from diffae_core.data import Digits, as_images
-from diffae_core.devices import choose_device
+from diffae_core.devices import choose_device, random_normal
 from diffae_core.diffusion import DiffusionModel
+from diffae_core.measures import frechet_distance, percent_equal
 from diffae_core.training import Training, TrainingConfig, fingerprint
 
 
@@ -89,34 +90,10 @@ def train_judge(
     return Training(judge, batch_loss, len(digits), config, fingerprint(digits.pixels))
 
 
-def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """Frechet distance between two crowds of features, ``(N, D)`` and ``(M, D)``, taken as two Gaussians.
-
-    ``|mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b))`` (arXiv 1706.08500). It depends on the network
-    that gave the features and on the counts: compare it only with the floor of real digits at the same ones.
-
-    Raises:
-        ValueError: fewer than two examples on one side, or different widths.
-    """
-    if min(len(features_a), len(features_b)) < 2 or features_a.shape[1:] != features_b.shape[1:]:
-        shapes = f"{tuple(features_a.shape)} and {tuple(features_b.shape)}"
-        raise ValueError(f"expected features (N, D) and (M, D) with N and M of 2 or more, got {shapes}")
-    a, b = features_a.cpu().double(), features_b.cpu().double()
-    covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
-    root_trace = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt().sum()
-    spread = covariance_a.trace() + covariance_b.trace() - 2 * root_trace
-    return float((a.mean(0) - b.mean(0)).square().sum() + spread)
-
-
 @torch.no_grad()
 def in_batches(draw: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int = 500) -> Tensor:
     """``draw`` called on ``batch_size`` rows at a time, without gradients, put together on the CPU."""
     return torch.cat([draw(part).cpu() for part in rows.split(batch_size)])
-
-
-def percent_equal(labels: Tensor, wanted: Tensor) -> float:
-    """The share of ``labels`` that are the ``wanted`` ones, in percent."""
-    return float((labels == wanted).float().mean() * 100)
 
 
 def quality(
@@ -172,9 +149,27 @@ def quality(
     return figures
 
 
-def spread(total: int, count: int) -> Tensor:
-    """``count`` whole numbers spread evenly over 0 to ``total`` - 1: a fair part of a set in no particular order."""
-    return torch.arange(count) * total // count
+@torch.no_grad()
+def loss_by_time(
+    model: DiffusionModel, images: Tensor, latents: Tensor, times: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """The model's loss at each diffusion time, averaged over digits: whether it uses its latents shows in others'.
+
+    Args:
+        model: trained.
+        images: ``(N, 1, 28, 28)`` in [0, 1].
+        latents: ``(N, latent_dim)``: their own; or shuffled, or zeros, for comparison.
+        times: ``(T,)`` in [0, 1].
+        generator: where the noise comes from; the same for each time.
+
+    Returns:
+        ``(T,)``, on the CPU.
+    """
+    images, latents = check_images(images).to(model.device), check_latents(latents, model.latent_dim, len(images))
+    noise, latents = random_normal(tuple(images.shape), model.device, generator), latents.to(model.device)
+    return torch.stack(
+        [model.loss(images, latents, check_time(time, len(images), model.device), noise).mean() for time in times]
+    ).cpu()
 
 
 def quality_table(figures: dict[str, float], count: int) -> str:

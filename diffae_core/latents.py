@@ -40,6 +40,67 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
     return directions[:count] * singular_values[:count, None] / (len(latents) - 1) ** 0.5
 
 
+def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
+    """For each digit class the direction in which a linear classifier is surest of it, one unit long.
+
+    scikit-learn's logistic regression on the latents as they are, which have mean 0 and standard deviation 1: the
+    classifier of the Diffusion Autoencoders paper (arXiv 2111.15640, section 4.1), one weight vector a class.
+
+    Args:
+        latents: ``(N, latent_dim)``.
+        labels: ``(N,)`` of 0 to 9, each with an example.
+
+    Returns:
+        ``(10, latent_dim)``: walk along row k with :func:`edit`.
+
+    Raises:
+        ValueError: a class without an example, or counts that do not match.
+    """
+    from sklearn.linear_model import LogisticRegression  # when first used: importing the package stays quick
+
+    class_means(latents, labels)  # its checks are the ones wanted here
+    probe = LogisticRegression(C=0.01, max_iter=300).fit(latents.cpu().numpy(), labels.cpu().numpy())
+    return torch.nn.functional.normalize(torch.from_numpy(probe.coef_).float(), dim=1)
+
+
+def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
+    """Move latents along a direction: ``latents + strength * sqrt(latent_dim) * direction / |direction|``.
+
+    The direction's own length does not count: at strength s the way is as long as that of ``s * torch.randn_like``,
+    which moves every number by s standard deviations.
+
+    Args:
+        latents: ``(N, latent_dim)``.
+        direction: ``(latent_dim,)``, or one for each latent.
+        strength: in standard deviations; below 0 to go the other way.
+    """
+    return latents + strength * latents.shape[-1] ** 0.5 * torch.nn.functional.normalize(direction, dim=-1)
+
+
+def interpolate(
+    a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], steps: int, move: str = "both"
+) -> tuple[Tensor, Tensor]:
+    """Codes on the way from one digit's to another's: a straight line in z, an arc in x_T.
+
+    Args:
+        a, b: ``(z, x_T)`` of each: ``(1, latent_dim)`` from ``encode``, ``(1, 1, 28, 28)`` from ``invert``.
+        steps: how many, both ends included; 2 or more.
+        move: "both"; "latent" or "noise" to move only that, and leave the other as in ``a``.
+
+    Returns:
+        ``(z, x_T)`` of ``(steps, latent_dim)`` and ``(steps, 1, 28, 28)``: hand them to ``generate``.
+
+    Raises:
+        ValueError: another ``move``, or fewer than two steps.
+    """
+    if move not in ("both", "latent", "noise"):
+        raise ValueError(f'expected move to be "both", "latent" or "noise", got {move!r}')
+    shares = torch.linspace(0, 1, check_count(steps, "steps", 2)).tolist()
+    z = torch.cat([lerp(a[0], b[0], share if move != "noise" else 0.0) for share in shares])
+    x_T = torch.cat([slerp(a[1], b[1], share if move != "latent" else 0.0) for share in shares])
+    return z, x_T
+
+
 def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """The straight line from ``a`` (share 0) to ``b`` (share 1): ``(1 - share) a + share b``. Right for latents."""
     return (1 - share) * a + share * b

@@ -195,7 +195,11 @@ def train_autoencoder(
 
 
 def train_diffusion(
-    model: DiffusionModel, digits: Digits, latents: Tensor, config: TrainingConfig = TrainingConfig()
+    model: DiffusionModel,
+    digits: Digits,
+    latents: Tensor | SimpleAutoencoder,
+    config: TrainingConfig = TrainingConfig(),
+    joint: bool = False,
 ) -> Training:
     """A run that teaches the diffusion model to take noise out of digits, given their latents.
 
@@ -204,20 +208,54 @@ def train_diffusion(
     Args:
         model: the model to train.
         digits: the training digits, N of them.
-        latents: ``(N, latent_dim)``, from :func:`encode_all`: computed once, since the autoencoder is frozen.
+        latents: ``(N, latent_dim)``, from :func:`encode_all`: computed once, since the autoencoder is frozen. With
+            ``joint``, the autoencoder itself, whose encoder is to learn.
         config: how to train.
+        joint: train the encoder too, by this loss alone, as the Diffusion Autoencoders paper does (arXiv 2111.15640,
+            equation 6). When the run is done, call :func:`normalise_latents` with the model; the autoencoder's decoder
+            has learnt nothing.
+
+    Raises:
+        TypeError: ``joint`` without an autoencoder, or an autoencoder without ``joint``.
     """
-    latents = check_latents(latents, model.latent_dim, len(digits)).to(model.device)
+    if joint != isinstance(latents, SimpleAutoencoder):
+        wanted = "the autoencoder itself with joint=True, and latents (N, latent_dim) without"
+        raise TypeError(f"expected {wanted}; got joint={joint} and a {type(latents).__name__}")
     pixels = digits.pixels.to(model.device)
+    if joint:
+        trained = EncoderAndDiffusion(latents, model)
+        data = fingerprint(digits.pixels)
+    else:
+        trained, codes = model, check_latents(latents, model.latent_dim, len(digits)).to(model.device)
+        data = fingerprint(digits.pixels, codes)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
         images = as_images(pixels[index])
         noise = random_normal(tuple(images.shape), images.device, generator)
         times = torch.rand(len(images), generator=generator).to(images.device)
-        return model.loss(images, latents[index], times, noise).mean()
+        return model.loss(images, trained.encoder(images) if joint else codes[index], times, noise).mean()
 
-    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels, latents))
+    return Training(trained, batch_loss, len(digits), config, data)
+
+
+class EncoderAndDiffusion(nn.Module):
+    """An autoencoder's encoder and a diffusion model, put together to be trained as one; both stay what they are."""
+
+    def __init__(self, autoencoder: SimpleAutoencoder, diffusion: DiffusionModel):
+        super().__init__()
+        if autoencoder.latent_dim != diffusion.latent_dim:
+            raise ValueError(
+                f"expected an autoencoder and a model of one latent_dim, got {autoencoder.latent_dim} and "
+                f"{diffusion.latent_dim}: build both with the same"
+            )
+        self.config = {"autoencoder": autoencoder.config, "diffusion": diffusion.config}
+        self.encoder, self.diffusion = autoencoder.encoder, diffusion
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.diffusion.device
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -234,7 +272,13 @@ def encode_all(model: SimpleAutoencoder, digits: Digits, batch_size: int = 1000)
     return torch.cat([model.encode(as_images(pixels)).cpu() for pixels in digits.pixels.split(batch_size)])
 
 
-def normalise_latents(model: SimpleAutoencoder, digits: Digits) -> None:
-    """Give the latents mean 0 and standard deviation 1 over ``digits``, folded into the autoencoder's own layers."""
+def normalise_latents(model: SimpleAutoencoder, digits: Digits, diffusion: DiffusionModel | None = None) -> None:
+    """Give the latents mean 0 and standard deviation 1 over ``digits``, folded into the autoencoder's own layers.
+
+    A ``diffusion`` model that was trained on the latents as they were (``joint=True``) is told, and draws the same.
+    """
     latents = encode_all(model, digits)
-    model.normalise_latents(latents.mean(0), latents.std(0).clamp(min=1e-6))
+    mean, std = latents.mean(0), latents.std(0).clamp(min=1e-6)
+    model.normalise_latents(mean, std)
+    if diffusion is not None:
+        diffusion.normalise_latents(mean, std)

@@ -1,0 +1,180 @@
+"""Appendix A1: digits from nothing. A prior draws a latent, the diffusion model the digit that it describes."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffae_core import checkpoints
+from diffae_core.checks import check_count, check_latents
+from diffae_core.ddim import ddim_sample
+from diffae_core.devices import choose_device, random_normal
+from diffae_core.latents import principal_directions
+from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
+from diffae_core.training import Training, TrainingConfig, fingerprint
+from diffae_core.unet import TimeEmbedding
+
+
+class LatentPrior(nn.Module):
+    """A DDIM whose pictures are latents: noise ``(N, latent_dim)`` -> latents that digits might have.
+
+    The Diffusion Autoencoders paper (arXiv 2111.15640, section 4.4) calls it the latent DDIM. The network is a stack of
+    linear layers; each sees its noisy input again beside what the layer before it made, and is scaled by the time.
+
+    Latents vary by far more along some directions than along others, and noise would drown the weak ones first. So the
+    prior works on *coordinates*: how many standard deviations a latent lies from the mean along each of its strongest
+    principal directions. The rest of the directions hold next to nothing, and are left at the mean.
+
+    Args:
+        latent_dim: numbers in a latent.
+        components: principal directions that the prior works on.
+        width: numbers that each layer makes.
+        depth: how many such layers.
+        time_embedding_dim: sines and cosines that describe the noise level; even.
+        device: where to live; None chooses CUDA, MPS or the CPU.
+    """
+
+    shipped_weights = "latent_prior.pt"
+
+    def __init__(
+        self,
+        latent_dim: int = 256,
+        components: int = 96,
+        width: int = 256,
+        depth: int = 4,
+        time_embedding_dim: int = 32,
+        device: str | torch.device | None = None,
+    ):
+        super().__init__()
+        self.config = {
+            "latent_dim": latent_dim,
+            "components": components,
+            "width": width,
+            "depth": depth,
+            "time_embedding_dim": time_embedding_dim,
+        }
+        for name, size in self.config.items():
+            check_count(size, name)
+        self.latent_dim, self.components, self.schedule = latent_dim, components, CosineSchedule()
+        self.register_buffer("mean", torch.zeros(latent_dim))
+        self.register_buffer("directions", torch.eye(components, latent_dim))  # each one standard deviation long
+        self.time_embedding = TimeEmbedding(time_embedding_dim)
+        inputs = [components, *[width + components] * (depth - 1)]
+        self.layers = nn.ModuleList(nn.Linear(size, width) for size in inputs)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs)
+        self.scales = nn.ModuleList(nn.Linear(time_embedding_dim, width) for _ in inputs)
+        self.head = nn.Linear(width + components, components)
+        nn.init.zeros_(self.head.weight)
+        self.to(choose_device(device))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    def fit_directions(self, latents: Tensor) -> None:
+        """Take mean and principal directions from the training digits' latents ``(N, latent_dim)``."""
+        self.mean.copy_(latents.mean(0))
+        self.directions.copy_(principal_directions(latents, self.components))
+
+    def coordinates(self, latents: Tensor) -> Tensor:
+        """Latents ``(N, latent_dim)`` -> standard deviations along each direction, ``(N, components)``."""
+        return (latents - self.mean) @ self.directions.T / self.directions.square().sum(dim=1)
+
+    def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
+        """Noisy coordinates ``(N, components)`` and their noise rates ``(N,)`` -> the velocity, of x's shape."""
+        time, h = self.time_embedding(noise_level), x[:, :0]  # nothing beside x in the first layer
+        for layer, norm, scale in zip(self.layers, self.norms, self.scales):
+            h = F.silu(norm(layer(torch.cat([h, x], dim=1))) * (1 + scale(time)))  # (N, width)
+        return self.head(torch.cat([h, x], dim=1))
+
+    def loss(self, coordinates: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on coordinates.
+
+        Args:
+            coordinates: ``(N, components)``.
+            times: ``(N,)`` in [0, 1].
+            noise: standard normal, of the coordinates' shape.
+        """
+        signal, noise_rate = (rate.flatten(1) for rate in self.schedule.rates(times))  # (N, 1) each
+        predicted = self(noisy_image(coordinates, noise, signal, noise_rate), noise_rate[:, 0])
+        return (predicted.float() - velocity(coordinates, noise, signal, noise_rate)).square().mean(dim=1)
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, generator: torch.Generator | None = None, num_steps: int = 50) -> Tensor:
+        """Draw ``n`` latents, ``(n, latent_dim)``: hand them to :meth:`DiffusionModel.generate`.
+
+        Args:
+            n: how many.
+            generator: where the noise comes from.
+            num_steps: DDIM steps, at eta 0.
+        """
+        check_count(n, "n"), check_count(num_steps, "num_steps")
+
+        def denoiser(x_t: Tensor, times: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+            rates = self.schedule.rates(times)
+            v = self(x_t.flatten(1), rates[1].flatten())
+            return from_velocity(x_t, v.reshape(x_t.shape), *rates)
+
+        x_T = random_normal((n, self.components, 1, 1), self.device, generator)  # to the sampler: one pixel each
+        nothing, start = x_T.flatten(1)[:, :0], torch.ones(n, device=self.device)
+        drawn = ddim_sample(denoiser, x_T, nothing, start, num_steps, schedule=self.schedule).flatten(1)
+        return self.mean + drawn @ self.directions
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write configuration and weights to ``path``, whole or not at all."""
+        checkpoints.save_model(self, path)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device | None = None) -> "LatentPrior":
+        """The shipped prior, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
+        return checkpoints.build_model(cls, path, device)
+
+
+def train_latent_prior(
+    prior: LatentPrior,
+    latents: Tensor,
+    config: TrainingConfig = TrainingConfig(epochs=100, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+) -> Training:
+    """A run that teaches the prior which latents digits have.
+
+    Args:
+        prior: the prior to train.
+        latents: ``(N, latent_dim)`` of the training digits, from :func:`encode_all`.
+        config: how to train.
+    """
+    latents = check_latents(latents, prior.latent_dim).to(prior.device)
+    prior.fit_directions(latents)
+    coordinates = prior.coordinates(latents)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        batch = coordinates[index.to(coordinates.device)]
+        noise = random_normal(tuple(batch.shape), batch.device, generator)
+        times = torch.rand(len(batch), generator=generator).to(batch.device)
+        return prior.loss(batch, times, noise).mean()
+
+    return Training(prior, batch_loss, len(latents), config, fingerprint(latents))
+
+
+class MixturePrior:
+    """A Gaussian, or a mixture of Gaussians (scikit-learn's), over latents: what a latent DDIM has to beat.
+
+    Args:
+        latents: ``(N, latent_dim)`` of the training digits.
+        components: 1 for a single Gaussian; more for a mixture.
+        seed: of the fit.
+    """
+
+    def __init__(self, latents: Tensor, components: int = 1, seed: int = 0):
+        from sklearn.mixture import GaussianMixture  # when first used: importing the package stays quick
+
+        check_latents(latents, latents.shape[-1])
+        self.mixture = GaussianMixture(check_count(components, "components"), reg_covar=1e-4, random_state=seed)
+        self.mixture.fit(latents.cpu().numpy())
+
+    def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``n`` latents, ``(n, latent_dim)`` float32 on the CPU, in random order."""
+        self.mixture.random_state = int(torch.randint(2**31, (1,), generator=generator))
+        drawn, _ = self.mixture.sample(check_count(n, "n"))
+        return torch.from_numpy(drawn).float()[torch.randperm(n, generator=generator)]
