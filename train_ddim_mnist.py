@@ -58,6 +58,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--quality-steps", type=whole(1), nargs="*", default=[], help="steps with a Frechet distance beside 20"
     )
     parser.add_argument(
+        "--train-prior", action="store_true", help="train the latent prior too, which draws digits from nothing"
+    )
+    parser.add_argument("--prior-epochs", type=float, default=60, help="of the latent prior (%(default)s)")
+    parser.add_argument(
         "--train-judge", action="store_true", help="train the judge anew instead of using the shipped one"
     )
     return parser.parse_args(arguments)
@@ -154,6 +158,21 @@ def get_diffusion_model(
     return finish(model, path, "diffusion", options)
 
 
+def get_prior(
+    options: argparse.Namespace, device: torch.device, training: core.Digits, autoencoder: core.SimpleAutoencoder
+) -> core.LatentPrior:
+    """The shipped latent prior, the one in the output folder, or with ``--train-prior`` a newly trained one."""
+    path = options.output_dir / "latent_prior.pt"
+    if options.pretrained or path.exists():
+        return load(core.LatentPrior, path, options, device)
+    torch.manual_seed(options.seed)
+    prior = core.LatentPrior(autoencoder.latent_dim, device=device)
+    config = core.TrainingConfig(options.prior_epochs, 256, 2e-3, ema_decay=0.999, seed=options.seed)
+    run = core.train_latent_prior(prior, core.encode_all(autoencoder, training), config)
+    drive(run, "prior", options)
+    return finish(prior, path, "prior", options)
+
+
 def get_judge(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.Judge:
     """The shipped judge, the one in the output folder, or with ``--train-judge`` a newly trained one."""
     path = options.output_dir / "judge.pt"
@@ -196,6 +215,14 @@ def draw_pictures(
     options.written += files
 
 
+def draw_from_nothing(options: argparse.Namespace, prior: core.LatentPrior, model: core.DiffusionModel) -> None:
+    """Draw digits that no one wrote: a latent from the prior, then the digit from the latent."""
+    generator = torch.Generator().manual_seed(options.seed)
+    images = model.generate(prior.sample_latents(64, generator), options.num_steps, generator=generator)
+    options.written.append(options.output_dir / "from_nothing.png")
+    core.save_png(images, options.written[-1], columns=16)
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -208,6 +235,8 @@ def main(arguments: list[str] | None = None) -> None:
     autoencoder = get_autoencoder(options, device, used)
     model = get_diffusion_model(options, device, used, autoencoder)
     draw_pictures(options, autoencoder, model, test)
+    if options.pretrained or options.train_prior:
+        draw_from_nothing(options, get_prior(options, device, used, autoencoder), model)
     count = min(options.quality_digits, len(test), len(training))
     if count >= 2:
         judge = get_judge(options, device, used)

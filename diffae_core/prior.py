@@ -10,7 +10,6 @@ from diffae_core import checkpoints
 from diffae_core.checks import check_count, check_latents
 from diffae_core.ddim import ddim_sample
 from diffae_core.devices import choose_device, random_normal
-from diffae_core.latents import principal_directions
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.training import Training, TrainingConfig, fingerprint
 from diffae_core.unet import TimeEmbedding
@@ -22,13 +21,8 @@ class LatentPrior(nn.Module):
     The Diffusion Autoencoders paper (arXiv 2111.15640, section 4.4) calls it the latent DDIM. The network is a stack of
     linear layers; each sees its noisy input again beside what the layer before it made, and is scaled by the time.
 
-    Latents vary by far more along some directions than along others, and noise would drown the weak ones first. So the
-    prior works on *coordinates*: how many standard deviations a latent lies from the mean along each of its strongest
-    principal directions. The rest of the directions hold next to nothing, and are left at the mean.
-
     Args:
         latent_dim: numbers in a latent.
-        components: principal directions that the prior works on.
         width: numbers that each layer makes.
         depth: how many such layers.
         time_embedding_dim: sines and cosines that describe the noise level; even.
@@ -40,8 +34,7 @@ class LatentPrior(nn.Module):
     def __init__(
         self,
         latent_dim: int = 256,
-        components: int = 96,
-        width: int = 256,
+        width: int = 512,
         depth: int = 4,
         time_embedding_dim: int = 32,
         device: str | torch.device | None = None,
@@ -49,22 +42,19 @@ class LatentPrior(nn.Module):
         super().__init__()
         self.config = {
             "latent_dim": latent_dim,
-            "components": components,
             "width": width,
             "depth": depth,
             "time_embedding_dim": time_embedding_dim,
         }
         for name, size in self.config.items():
             check_count(size, name)
-        self.latent_dim, self.components, self.schedule = latent_dim, components, CosineSchedule()
-        self.register_buffer("mean", torch.zeros(latent_dim))
-        self.register_buffer("directions", torch.eye(components, latent_dim))  # each one standard deviation long
+        self.latent_dim, self.schedule = latent_dim, CosineSchedule()
         self.time_embedding = TimeEmbedding(time_embedding_dim)
-        inputs = [components, *[width + components] * (depth - 1)]
+        inputs = [latent_dim, *[width + latent_dim] * (depth - 1)]
         self.layers = nn.ModuleList(nn.Linear(size, width) for size in inputs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs)
         self.scales = nn.ModuleList(nn.Linear(time_embedding_dim, width) for _ in inputs)
-        self.head = nn.Linear(width + components, components)
+        self.head = nn.Linear(width + latent_dim, latent_dim)
         nn.init.zeros_(self.head.weight)
         self.to(choose_device(device))
 
@@ -73,33 +63,24 @@ class LatentPrior(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
-    def fit_directions(self, latents: Tensor) -> None:
-        """Take mean and principal directions from the training digits' latents ``(N, latent_dim)``."""
-        self.mean.copy_(latents.mean(0))
-        self.directions.copy_(principal_directions(latents, self.components))
-
-    def coordinates(self, latents: Tensor) -> Tensor:
-        """Latents ``(N, latent_dim)`` -> standard deviations along each direction, ``(N, components)``."""
-        return (latents - self.mean) @ self.directions.T / self.directions.square().sum(dim=1)
-
     def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
-        """Noisy coordinates ``(N, components)`` and their noise rates ``(N,)`` -> the velocity, of x's shape."""
+        """Noisy latents ``(N, latent_dim)`` and their noise rates ``(N,)`` -> the velocity, of x's shape."""
         time, h = self.time_embedding(noise_level), x[:, :0]  # nothing beside x in the first layer
         for layer, norm, scale in zip(self.layers, self.norms, self.scales):
             h = F.silu(norm(layer(torch.cat([h, x], dim=1))) * (1 + scale(time)))  # (N, width)
         return self.head(torch.cat([h, x], dim=1))
 
-    def loss(self, coordinates: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-        """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on coordinates.
+    def loss(self, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on latents.
 
         Args:
-            coordinates: ``(N, components)``.
+            latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
-            noise: standard normal, of the coordinates' shape.
+            noise: standard normal, of the latents' shape.
         """
         signal, noise_rate = (rate.flatten(1) for rate in self.schedule.rates(times))  # (N, 1) each
-        predicted = self(noisy_image(coordinates, noise, signal, noise_rate), noise_rate[:, 0])
-        return (predicted.float() - velocity(coordinates, noise, signal, noise_rate)).square().mean(dim=1)
+        predicted = self(noisy_image(latents, noise, signal, noise_rate), noise_rate[:, 0])
+        return (predicted.float() - velocity(latents, noise, signal, noise_rate)).square().mean(dim=1)
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: torch.Generator | None = None, num_steps: int = 50) -> Tensor:
@@ -117,10 +98,9 @@ class LatentPrior(nn.Module):
             v = self(x_t.flatten(1), rates[1].flatten())
             return from_velocity(x_t, v.reshape(x_t.shape), *rates)
 
-        x_T = random_normal((n, self.components, 1, 1), self.device, generator)  # to the sampler: one pixel each
+        x_T = random_normal((n, self.latent_dim, 1, 1), self.device, generator)  # to the sampler: one pixel each
         nothing, start = x_T.flatten(1)[:, :0], torch.ones(n, device=self.device)
-        drawn = ddim_sample(denoiser, x_T, nothing, start, num_steps, schedule=self.schedule).flatten(1)
-        return self.mean + drawn @ self.directions
+        return ddim_sample(denoiser, x_T, nothing, start, num_steps, schedule=self.schedule).flatten(1)
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write configuration and weights to ``path``, whole or not at all."""
@@ -135,7 +115,7 @@ class LatentPrior(nn.Module):
 def train_latent_prior(
     prior: LatentPrior,
     latents: Tensor,
-    config: TrainingConfig = TrainingConfig(epochs=100, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+    config: TrainingConfig = TrainingConfig(epochs=60, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
 ) -> Training:
     """A run that teaches the prior which latents digits have.
 
@@ -145,11 +125,9 @@ def train_latent_prior(
         config: how to train.
     """
     latents = check_latents(latents, prior.latent_dim).to(prior.device)
-    prior.fit_directions(latents)
-    coordinates = prior.coordinates(latents)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        batch = coordinates[index.to(coordinates.device)]
+        batch = latents[index.to(latents.device)]
         noise = random_normal(tuple(batch.shape), batch.device, generator)
         times = torch.rand(len(batch), generator=generator).to(batch.device)
         return prior.loss(batch, times, noise).mean()
@@ -170,7 +148,9 @@ class MixturePrior:
         from sklearn.mixture import GaussianMixture  # when first used: importing the package stays quick
 
         check_latents(latents, latents.shape[-1])
-        self.mixture = GaussianMixture(check_count(components, "components"), reg_covar=1e-4, random_state=seed)
+        self.mixture = GaussianMixture(
+            check_count(components, "components"), max_iter=20, reg_covar=1e-4, random_state=seed
+        )
         self.mixture.fit(latents.cpu().numpy())
 
     def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
