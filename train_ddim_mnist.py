@@ -60,7 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--train-prior", action="store_true", help="train the latent prior too, which draws digits from nothing"
     )
-    parser.add_argument("--prior-epochs", type=float, default=60, help="of the latent prior (%(default)s)")
+    parser.add_argument("--prior-epochs", type=float, default=120, help="of the latent prior (%(default)s)")
     parser.add_argument(
         "--train-judge", action="store_true", help="train the judge anew instead of using the shipped one"
     )

@@ -115,7 +115,7 @@ class LatentPrior(nn.Module):
 def train_latent_prior(
     prior: LatentPrior,
     latents: Tensor,
-    config: TrainingConfig = TrainingConfig(epochs=60, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+    config: TrainingConfig = TrainingConfig(epochs=120, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
 ) -> Training:
     """A run that teaches the prior which latents digits have.
 
