@@ -81,3 +81,52 @@ def test_callback_sees_every_step():
         callback=lambda step, x_t, x_0: steps.append((step, x_t.shape, x_0.shape)),
     )
     assert steps == [(step, clean.shape, clean.shape) for step in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr"])
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 100])
+def test_every_spacing_falls_from_one_to_zero(spacing, num_steps):
+    times = core.step_times(num_steps, spacing)
+    assert len(times) == num_steps + 1 and times[0] == 1 and times[-1] == 0
+    assert all(now > following for now, following in zip(times, times[1:]))
+
+
+def test_spacings_are_what_they_are_called():
+    assert core.step_times(4, "uniform") == [1, 0.75, 0.5, 0.25, 0]
+    assert core.step_times(4, "quadratic") == [1, 0.5625, 0.25, 0.0625, 0]
+    signal, noise_rate = SCHEDULE.rates(torch.tensor(core.step_times(9, "log-snr")[1:-1]))
+    steps = (signal / noise_rate).log().flatten().diff()
+    torch.testing.assert_close(steps, steps[:1].expand(7), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="expected a spacing from .*got 'cubic'"):
+        core.step_times(4, "cubic")
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr"])
+def test_a_perfect_denoiser_is_exact_at_every_spacing(spacing):
+    clean = torch.rand(2, 1, 8, 8) * 2 - 1
+    arguments = (torch.randn(2, 1, 8, 8), torch.zeros(2, 2), torch.ones(2), 6)
+    found = core.ddim_sample(perfect_denoiser(clean), *arguments, spacing=spacing)
+    torch.testing.assert_close(found, clean, atol=1e-5, rtol=1e-5)
+
+
+def there_and_back(num_steps, corrections, spacing="uniform"):
+    """The error of inverting a Gaussian's best denoiser and walking forward again."""
+    clean = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(4, 2)
+    x_T = core.ddim_invert(gaussian_denoiser, clean, nothing, num_steps, corrections, spacing=spacing)
+    back = core.ddim_sample(gaussian_denoiser, x_T, nothing, torch.ones(4), num_steps, spacing=spacing)
+    return (back - clean).abs().max().item(), x_T, clean
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+def test_corrected_inversion_of_a_gaussian_is_exact(spacing):
+    assert there_and_back(10, 12, spacing)[0] < 1e-5
+    assert there_and_back(10, 0, spacing)[0] > 0.1
+
+
+def test_plain_inversion_gets_better_with_steps_and_comes_to_the_known_noise():
+    """For a Gaussian the exact path stands still: x_T is the picture itself."""
+    errors = [there_and_back(num_steps, 0)[0] for num_steps in (10, 100, 1000)]
+    assert errors[0] > 5 * errors[1] > 25 * errors[2]
+    _, x_T, clean = there_and_back(1000, 0)
+    torch.testing.assert_close(x_T, clean, atol=0.01, rtol=0.01)

@@ -1,37 +1,7 @@
 import pytest
 import torch
-from scipy.linalg import sqrtm
 
 import diffae_core as core
-
-
-def test_frechet_distance_agrees_with_scipy():
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(500, 6, generator=generator, dtype=torch.float64)
-    b = 0.5 * torch.randn(400, 6, generator=generator, dtype=torch.float64) + 1
-    root = torch.from_numpy(sqrtm((torch.cov(a.T) @ torch.cov(b.T)).numpy()).real)
-    wanted = (a.mean(0) - b.mean(0)).square().sum() + (torch.cov(a.T) + torch.cov(b.T) - 2 * root).trace()
-    assert core.frechet_distance(a, b) == pytest.approx(wanted.item(), rel=1e-6)
-
-
-def test_frechet_distance_of_known_gaussians():
-    a = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    assert core.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    assert core.frechet_distance(a, a + 3) == pytest.approx(4 * 9, rel=1e-4)
-    spread = torch.cov(a.T).double().trace().item()
-    centred = a - a.mean(0)
-    assert core.frechet_distance(centred, 2 * centred) == pytest.approx(spread, rel=1e-4)
-
-
-@pytest.mark.parametrize("shapes", [((1, 4), (9, 4)), ((9, 4), (9, 5))])
-def test_frechet_distance_needs_crowds_of_one_width(shapes):
-    with pytest.raises(ValueError, match="expected features"):
-        core.frechet_distance(*(torch.randn(shape) for shape in shapes))
-
-
-def test_spread_is_even():
-    assert core.spread(1000, 10).tolist() == list(range(0, 1000, 100))
-    assert core.spread(7, 7).tolist() == list(range(7))
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +54,15 @@ def test_more_steps_are_not_worse_unless_clipped_with_the_old_noise(shipped, hel
     plain = distance(model.denoise_once, 50)
     assert plain <= 1.25 * distance(model.denoise_once, 10)
     assert distance(clipped, 50) > 2 * plain
+
+
+def test_the_model_uses_its_latents_at_every_time(shipped, held_out):
+    autoencoder, model, _ = shipped
+    latents, times = core.encode_all(autoencoder, held_out), torch.tensor([0.1, 0.5, 0.9])
+
+    def losses(codes):
+        return core.loss_by_time(model, held_out.images, codes, times, torch.Generator().manual_seed(0))
+
+    own = losses(latents)
+    assert own.shape == (3,) and not own.requires_grad and torch.equal(own, losses(latents))
+    assert (losses(latents.roll(1, dims=0)) > 5 * own).all() and (losses(torch.zeros_like(latents)) > 3 * own).all()

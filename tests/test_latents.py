@@ -36,3 +36,50 @@ def test_the_arc_keeps_the_variance_and_the_line_does_not():
     assert abs(core.slerp(a, b, 0.5).var() - 1) < 0.1
     assert abs(core.lerp(a, b, 0.5).var() - 0.5) < 0.1
     torch.testing.assert_close(core.slerp(a, a, 0.3), a)
+
+
+def test_the_arc_keeps_the_length():
+    a, b = torch.nn.functional.normalize(torch.randn(2, 5, 784, generator=torch.Generator().manual_seed(0)), dim=-1)
+    for share in (0.1, 0.5, 0.8):
+        torch.testing.assert_close(core.slerp(a, b, share).norm(dim=1), torch.ones(5))
+
+
+def test_a_planted_direction_is_found():
+    """Ten classes that differ along one axis each, in noise: the classifier's directions are these axes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4000) % 10
+    latents = torch.randn(4000, 16, generator=generator)
+    latents[torch.arange(4000), labels] += 3
+    directions = core.class_directions(latents, labels)
+    assert directions.shape == (10, 16) and directions.abs().argmax(dim=1).tolist() == list(range(10))
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(10))
+    with pytest.raises(ValueError, match="none of"):
+        core.class_directions(latents[:5], labels[:5])
+
+
+def test_an_edit_goes_as_far_as_it_says():
+    latents, direction = torch.zeros(3, 256), torch.randn(256)
+    moved = core.edit(latents, direction, -0.5)
+    torch.testing.assert_close(moved.norm(dim=1), torch.full((3,), 0.5 * 16))
+    torch.testing.assert_close(moved, core.edit(latents, 7 * direction, -0.5))
+    assert torch.nn.functional.cosine_similarity(moved, direction[None])[0].item() == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("move", ["both", "latent", "noise"])
+def test_interpolation_begins_at_one_digit_and_ends_at_the_other(move):
+    generator = torch.Generator().manual_seed(0)
+    a, b = ((torch.randn(1, 8, generator=generator), torch.randn(1, 1, 28, 28, generator=generator)) for _ in "ab")
+    z, x_T = core.interpolate(a, b, 5, move)
+    assert z.shape == (5, 8) and x_T.shape == (5, 1, 28, 28)
+    torch.testing.assert_close(z[[0]], a[0])
+    torch.testing.assert_close(z[[-1]], a[0] if move == "noise" else b[0])
+    torch.testing.assert_close(x_T[[-1]], a[1] if move == "latent" else b[1])
+    torch.testing.assert_close(z[2], a[0][0] if move == "noise" else (a[0] + b[0])[0] / 2)
+
+
+def test_bad_interpolations():
+    code = torch.zeros(1, 8), torch.ones(1, 1, 28, 28)
+    with pytest.raises(ValueError, match='"both", "latent" or "noise", got \'z\''):
+        core.interpolate(code, code, 5, "z")
+    with pytest.raises(ValueError, match="steps to be a whole number of 2 or more"):
+        core.interpolate(code, code, 1)

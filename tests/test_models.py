@@ -88,6 +88,47 @@ def test_nothing_of_the_callers_is_changed(small_model):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return core.SimpleAutoencoder.from_pretrained(device="cpu"), core.DiffusionModel.from_pretrained(device="cpu")
+
+
+def test_inverted_digits_are_drawn_again_nearly_exactly(shipped):
+    autoencoder, model = shipped
+    digits = core.load_sample("test").subset(core.spread(1000, 20))
+    latents = core.encode_all(autoencoder, digits)
+    error = {}
+    for steps, corrections, spacing in ((20, 0, "uniform"), (20, 3, "quadratic"), (100, 0, "uniform")):
+        x_T = model.invert(digits.images, latents, steps, corrections, spacing)
+        drawn = model.generate(latents, steps, x_T=x_T, spacing=spacing)
+        error[steps, corrections] = (drawn - digits.images).square().mean().item()
+    random = (model.generate(latents, 20, generator=seeded()) - digits.images).square().mean().item()
+    assert error[20, 3] < 1e-6 < error[100, 0] < 2e-5 < error[20, 0] < random
+    assert not x_T.requires_grad
+
+
+def test_the_same_x_T_draws_the_same_digit(small_model):
+    latents, x_T = torch.randn(3, 16), torch.randn(3, 1, 28, 28)
+    drawn = small_model.generate(latents, 4, x_T=x_T)
+    assert torch.equal(drawn, small_model.generate(latents, 4, x_T=x_T))
+    assert torch.equal(drawn, small_model.denoise_with_latent(x_T, latents, 1.0, 4))
+    assert not torch.equal(drawn, small_model.generate(latents, 4, x_T=x_T, spacing="quadratic"))
+
+
+def test_bad_arguments_of_inversion(small_model):
+    images, latents = torch.rand(2, 1, 28, 28), torch.randn(2, 16)
+    with pytest.raises(ValueError, match="expected a spacing from"):
+        small_model.invert(images, latents, spacing="cubic")
+    with pytest.raises(ValueError, match="corrections to be a whole number of 0 or more"):
+        small_model.invert(images, latents, corrections=-1)
+    with pytest.raises(ValueError, match=r"expected latents \(2, 16\)"):
+        small_model.invert(images, latents[:1])
+    with pytest.raises(ValueError, match=r"expected latents \(1, 16\)"):
+        small_model.generate(latents, x_T=torch.randn(1, 1, 28, 28))
+    with pytest.raises(ValueError, match="expected noisy images"):
+        small_model.generate(latents, x_T=torch.randn(2, 1, 32, 32))
+
+
 def test_denoising_from_time_zero_gives_the_picture_back(small_model):
     images = torch.rand(2, 1, 28, 28)
     noisy, _ = small_model.add_noise(images, 0.0)

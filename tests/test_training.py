@@ -18,7 +18,19 @@ def judge_run(digits, config=CONFIG):
     return core.train_judge(core.Judge("cpu"), digits, config)
 
 
-@pytest.mark.parametrize("start", [diffusion_run, judge_run])
+def joint_run(digits, config=CONFIG):
+    torch.manual_seed(0)
+    model = core.DiffusionModel(**SMALL)
+    return core.train_diffusion(model, digits, core.SimpleAutoencoder(16, "cpu"), config, joint=True)
+
+
+def prior_run(digits, config=CONFIG):
+    torch.manual_seed(0)
+    latents = torch.randn(len(digits), 16, generator=torch.Generator().manual_seed(0))
+    return core.train_latent_prior(core.LatentPrior(16, 32, 2, device="cpu"), latents, config)
+
+
+@pytest.mark.parametrize("start", [diffusion_run, joint_run, prior_run, judge_run])
 @pytest.mark.parametrize("stop_after", [1, 4, 5])
 def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(sample, tmp_path, start, stop_after):
     digits = sample.subset(slice(0, 64))
@@ -114,3 +126,36 @@ def test_bad_settings(bad):
 def test_a_latent_for_each_digit(sample):
     with pytest.raises(ValueError, match=r"expected latents \(4000, 16\)"):
         core.train_diffusion(core.DiffusionModel(**SMALL), sample, torch.randn(5, 16))
+
+
+def test_joint_training_teaches_the_encoder_too(sample):
+    """The noise's loss alone reaches the encoder, and the model that learns along draws better than a frozen one's."""
+    digits = sample.subset(slice(0, 16))
+    config = core.TrainingConfig(epochs=400, batch_size=16, learning_rate=5e-3)
+    losses = {}
+    for joint in (False, True):
+        torch.manual_seed(0)
+        model, autoencoder = core.DiffusionModel(**SMALL), core.SimpleAutoencoder(16, "cpu")
+        before = autoencoder.encoder[0].weight.clone()
+        latents = autoencoder if joint else torch.zeros(16, 16)
+        run = core.train_diffusion(model, digits, latents, config, joint)
+        losses[joint] = sum([record.loss for record in run][-20:])
+        assert torch.equal(before, autoencoder.encoder[0].weight) is not joint
+    assert losses[True] < 0.95 * losses[False]
+
+    latents, x_T = core.encode_all(autoencoder, digits), torch.randn(16, 1, 28, 28)
+    drawn = model.generate(latents, 5, x_T=x_T)
+    core.normalise_latents(autoencoder, digits, model)
+    latents = core.encode_all(autoencoder, digits)
+    torch.testing.assert_close(latents.std(0), torch.ones(16), atol=1e-2, rtol=0)
+    torch.testing.assert_close(model.generate(latents, 5, x_T=x_T), drawn, atol=1e-3, rtol=1e-3)
+
+
+def test_joint_training_wants_the_autoencoder_itself(sample):
+    model, digits = core.DiffusionModel(**SMALL), sample.subset(slice(0, 16))
+    with pytest.raises(TypeError, match="got joint=True and a Tensor"):
+        core.train_diffusion(model, digits, torch.zeros(16, 16), joint=True)
+    with pytest.raises(TypeError, match="got joint=False and a SimpleAutoencoder"):
+        core.train_diffusion(model, digits, core.SimpleAutoencoder(16, "cpu"))
+    with pytest.raises(ValueError, match="one latent_dim, got 8 and 16"):
+        core.train_diffusion(model, digits, core.SimpleAutoencoder(8, "cpu"), joint=True)
