@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab train quality notebooks bench-panels
+.PHONY: help demo test lint lab train quality tables tables-quick notebooks bench-panels
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ train: $(VENV)/installed-lab  ## train everything from nothing, into output/trai
 
 quality: $(VENV)/installed-lab  ## measure the shipped weights on all 10,000 test digits
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000 --quality-steps 10 100
+
+tables: $(VENV)/installed-lab  ## measure everything for RESULTS.md (two hours; goes on after a kill)
+	$(BIN)/python benchmarks/tables.py
+
+tables-quick: $(VENV)/installed-lab  ## the same on 1,000 digits and smaller grids, in a few minutes
+	$(BIN)/python benchmarks/tables.py --quick
 
 notebooks: $(VENV)/installed-lab  ## run all notebooks again, in place
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \

@@ -209,7 +209,10 @@ def draw_pictures(
         rows[label] = model.denoise_with_latent(noisy, latents + strength * direction, 0.7, options.num_steps)
     title = "Encode, add noise, denoise with the latent; then change the latent"
     files = [options.output_dir / "conditioned_samples.png", options.output_dir / "diffusion_autoencoder_demo.png"]
-    pairs = {"original": images, "generated from\nlatent + noise": generated}
+    exact = {"num_steps": options.num_steps, "spacing": "quadratic"}
+    own_noise = model.invert(images, latents, corrections=1, **exact)
+    pairs = {"original": images, "drawn from latent\n+ random noise": generated}
+    pairs["drawn from latent\n+ its own noise"] = model.generate(latents, x_T=own_noise, **exact)
     core.save_figure(core.rows_figure(pairs, "Test digits, and what DDIM draws from their latents"), files[0])
     core.save_figure(core.rows_figure(rows, title), files[1])
     options.written += files

@@ -12,6 +12,7 @@ import torch
 
 import diffae_core as core
 from diffae_core import widgets
+from diffae_core.playground import Playground
 
 
 def make_panels() -> dict[str, widgets.Panel]:
@@ -22,7 +23,8 @@ def make_panels() -> dict[str, widgets.Panel]:
         "02 noise": widgets.NoisePanel(digits),
         "03 denoiser": widgets.DenoiserPanel(autoencoder, model, digits),
         "04 filmstrip": widgets.FilmstripPanel(autoencoder, model, digits),
-        "05 playground": widgets.Playground(autoencoder, model, digits, core.load_sample("train")),
+        "A1 walk": widgets.WalkPanel(autoencoder, model, digits),
+        "05 playground": Playground(autoencoder, model, digits, core.load_sample("train")),
     }
 
 

@@ -361,7 +361,7 @@ def pair_figures(bench: Bench, autoencoder, model) -> dict:
         "area": sum(classifier["areas"]) / 10,
         "grey ends": grey(drawn[0]),
         "grey middle": grey(middle),
-        "edits": edits(bench, autoencoder, model, (0.25, 0.5)),
+        "edits": edits(bench, autoencoder, model, (0.5, 1.0)),
     }
 
 
@@ -386,7 +386,7 @@ def table_e(bench: Bench) -> str:
             *(f"{f['grey middle']:.1f} ({f['grey ends']:.1f})" for f in columns.values()),
         ],
     ]
-    for strength in (0.25, 0.5):
+    for strength in (0.5, 1.0):
         for way, name in (("edit", "towards the next class"), ("random", "in a random direction")):
             cells = (f["edits"][f"{way} {strength}"] for f in columns.values())
             rows.append(
@@ -532,7 +532,7 @@ def halfway_missing() -> dict:
 
 
 def table_h(bench: Bench) -> str:
-    strengths = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+    strengths = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     figures = bench.measure("H", lambda: edits(bench, bench.autoencoder, bench.model, strengths))
     rows = [
         [

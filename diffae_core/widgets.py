@@ -4,23 +4,17 @@ import asyncio
 import functools
 import html
 import io
-import itertools
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import ipywidgets as w
 import numpy as np
 import torch
-from IPython.display import Javascript
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checkpoints import write_whole
-from diffae_core.data import Digits, read_digit
+from diffae_core.data import Digits
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.latents import class_means, lerp, principal_directions
+from diffae_core.latents import lerp, slerp
 from diffae_core.pictures import labelled_png
 from diffae_core.schedule import CosineSchedule, noisy_image
 from diffae_core.training import encode_all
@@ -262,113 +256,38 @@ class FilmstripPanel(Panel):
         return labelled_png({"x_t": noisy, "predicted x_0": clean}, headings)
 
 
-class Playground(Panel):
-    """Notebook 05: noise a digit, change its latent, denoise it; save the picture, or copy the call that makes it.
-
-    Args:
-        autoencoder, model: trained ones.
-        digits: the digits to choose from.
-        reference: digits whose latents give the class means and the principal directions.
-        folder: where the save button writes.
-    """
+class WalkPanel(Panel):
+    """Appendix A1: between two digits, moving the latent, the noise that belongs to each, or both."""
 
     previews = True
 
-    def __init__(
-        self,
-        autoencoder: SimpleAutoencoder,
-        model: DiffusionModel,
-        digits: Digits,
-        reference: Digits,
-        folder: str | Path = ".",
-    ):
-        self.autoencoder, self.model, self.folder = autoencoder, model, Path(folder)
-        self.images, self.latents = digits.images, encode_all(autoencoder, digits)
-        reference_latents = encode_all(autoencoder, reference)
-        self.means = class_means(reference_latents, reference.labels)
-        self.principal = principal_directions(reference_latents, 5)
-        directions = ["random", *(f"principal {number}" for number in range(1, 6))]
-        directions += [f"towards the {label}s" for label in range(10)]
+    def __init__(self, autoencoder: SimpleAutoencoder, model: DiffusionModel, digits: Digits):
+        self.autoencoder, self.model, self.images = autoencoder, model, digits.images
+        self.latents = encode_all(autoencoder, digits)
+        self.noises = model.invert(self.images, self.latents, 20, corrections=1, spacing="quadratic")
         controls = {
-            "digit": digit_choice("digit", digits, 0),
-            "direction": choice("direction", directions, "random", "Where the latent is moved to"),
-            "time": slider(w.FloatSlider, "diffusion time", 0.7, 0, 1, 0.05, "How far it is noised: 1 leaves nothing"),
-            "strength": slider(
-                w.FloatSlider, "strength", 0.5, -3, 3, 0.1, "Standard deviations; towards a class: 1 is the way there"
+            "first": digit_choice("first digit", digits, 0),
+            "second": digit_choice("second digit", digits, 1),
+            "move": choice("what moves", ["both", "latent", "noise"], "both", "The rest stays as in the first digit"),
+            "share": slider(
+                w.FloatSlider, "share of the second", 0.5, 0, 1, 0.02, "0 is the first digit, 1 the second"
             ),
-            "steps": slider(w.IntSlider, "DDIM steps", 20, 1, 50, 1, "In the picture drawn once the sliders rest"),
-            "seed": slider(w.IntSlider, "seed", 0, 0, 99, 1, "Which noise, and which random direction"),
         }
-        super().__init__(controls, [["digit", "direction"], ["time", "strength"], ["steps", "seed"], []])
+        super().__init__(controls, [["first", "second"], ["move", "share"]])
 
-    def extra_buttons(self) -> tuple[w.Widget, ...]:
-        self.upload = w.FileUpload(accept="image/*", description="Your digit", tooltip="A picture of 28x28 or larger")
-        self.save_button = w.Button(description="Save picture", icon="save", tooltip="As a PNG, beside the notebook")
-        self.copy_button = w.Button(
-            description="Copy as Python", icon="copy", tooltip="The call that makes this picture"
-        )
-        self.clipboard = w.Output()
-        self.upload.observe(self._on_upload, "value")
-        self.save_button.on_click(self._on_save)
-        self.copy_button.on_click(self._on_copy)
-        return self.upload, self.save_button, self.copy_button, self.clipboard
-
-    def direction(self, name: str, latent: Tensor, seed: int) -> Tensor:
-        """The vector that one unit of strength adds to a latent ``(1, latent_dim)``."""
-        if name == "random":
-            return torch.randn(latent.shape, generator=seeded(seed))
-        kind, number = name.split()[0], int(name.rstrip("s").split()[-1])
-        return self.principal[[number - 1]] if kind == "principal" else self.means[[number]] - latent
-
-    def draw(self, preview: bool, digit: int, direction: str, time: float, strength: float, steps: int, seed: int):
-        image, latent = self.images[[digit]], self.latents[[digit]]
-        noisy, _ = self.model.add_noise(image, time, seeded(seed))
-        moved = latent + strength * self.direction(direction, latent, seed)
-        steps = min(steps, PREVIEW_STEPS) if preview else steps
-        denoised = self.model.denoise_with_latent(noisy, moved, time, steps).cpu()
-        pictures = torch.cat([image, (noisy.cpu() + 1) / 2, denoised, (denoised - image).abs()])
-        return labelled_png({"": pictures}, ("original", "noisy", "denoised", "difference"), zoom=6)
-
-    def python_call(self) -> str:
-        """The lines of Python that draw the present state again, for a panel called ``playground``."""
-        digit, direction, time, strength, steps, seed = self.state.values()
-        return (
-            f"image, latent = playground.images[[{digit}]], playground.latents[[{digit}]]\n"
-            f"generator = torch.Generator().manual_seed({seed})\n"
-            f"noisy, _ = diffusion_model.add_noise(image, {time}, generator)\n"
-            f"moved = latent + {strength} * playground.direction({direction!r}, latent, {seed})\n"
-            f"denoised = diffusion_model.denoise_with_latent(noisy, moved, {time}, num_steps={steps})"
-        )
-
-    def _on_upload(self, change: dict) -> None:
-        if not change["new"]:
-            return
-        try:
-            image = read_digit(bytes(change["new"][0]["content"]))
-            with torch.no_grad():
-                latent = self.autoencoder.encode(image).cpu()
-        except Exception as error:
-            self._complain(error)
-            return
-        self.images, self.latents = torch.cat([self.images, image]), torch.cat([self.latents, latent])
-        place = len(self.images) - 1
-        self.controls["digit"].options = (*self.controls["digit"].options, (f"yours (number {place})", place))
-        self.controls["digit"].value = place
-        self.upload.value = ()  # so that the same file can be given again
-
-    def _on_save(self, _: w.Button) -> None:
-        try:
-            picture = self.render(preview=False, **self.state)
-            names = (self.folder / f"playground_{number:03d}.png" for number in itertools.count(1))
-            path = next(path for path in names if not path.exists())
-            with write_whole(path) as temporary:
-                temporary.write_bytes(picture)
-            self.message.value = f"saved as {html.escape(str(path))}"
-        except Exception as error:
-            self._complain(error)
-
-    def _on_copy(self, _: w.Button) -> None:
-        code = self.python_call()
-        self.clipboard.outputs = ()
-        self.clipboard.append_display_data(Javascript(f"navigator.clipboard.writeText({json.dumps(code)})"))
-        self.message.value = f"On the clipboard, where the browser allows it:<pre>{html.escape(code)}</pre>"
+    @torch.no_grad()
+    def draw(self, preview: bool, first: int, second: int, move: str, share: float) -> bytes:
+        a, b = ((self.latents[[place]], self.noises[[place]].cpu()) for place in (first, second))
+        z = lerp(a[0], b[0], share if move != "noise" else 0.0)
+        x_T = slerp(a[1], b[1], share if move != "latent" else 0.0)
+        steps = PREVIEW_STEPS if preview else 20
+        between = self.model.generate(z, steps, x_T=x_T, spacing="quadratic").cpu()
+        pictures = [
+            self.images[[first]],
+            (x_T + 1) / 2,
+            between,
+            self.autoencoder.decode(z).cpu(),
+            self.images[[second]],
+        ]
+        headings = ("first", "noise x_T", "between", "own decoder", "second")
+        return labelled_png({"": torch.cat(pictures)}, headings, zoom=5)

@@ -40,18 +40,21 @@ def weights(folder):
 
 
 def test_from_nothing_then_again_from_what_was_written(script, tmp_path):
-    out, _ = finished(script(*SMALL, "--epochs", "5"))
+    prior = ["--train-prior", "--prior-epochs", "1"]
+    out, _ = finished(script(*SMALL, *prior, "--epochs", "5"))
     made = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*.*")}
     assert made == {
         "autoencoder_weights.pt",
         "diffusion_model.pt",
+        "latent_prior.pt",
         "samples/epoch_005.png",
         "conditioned_samples.png",
         "diffusion_autoencoder_demo.png",
+        "from_nothing.png",
     }
     assert all(name in out for name in made)
     before = weights(tmp_path)
-    _, error = finished(script(*SMALL, "--epochs", "5"))
+    _, error = finished(script(*SMALL, *prior, "--epochs", "5"))
     assert "step/s" not in error  # loaded, not trained
     assert all(torch.equal(weight, before[name]) for name, weight in weights(tmp_path).items())
 

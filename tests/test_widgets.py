@@ -13,6 +13,7 @@ from PIL import Image
 
 import diffae_core as core
 from diffae_core import widgets
+from diffae_core.playground import Playground
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,12 @@ def panels(tmp_path_factory):
         "noise": widgets.NoisePanel(digits),
         "denoiser": widgets.DenoiserPanel(autoencoder, model, digits),
         "filmstrip": widgets.FilmstripPanel(autoencoder, model, digits),
-        "playground": widgets.Playground(autoencoder, model, digits, core.load_sample("train"), folder),
+        "walk": widgets.WalkPanel(autoencoder, model, digits),
+        "playground": Playground(autoencoder, model, digits, core.load_sample("train"), folder=folder),
     }
 
 
-NAMES = ["blend", "noise", "denoiser", "filmstrip", "playground"]
+NAMES = ["blend", "noise", "denoiser", "filmstrip", "walk", "playground"]
 
 
 def choices(control):
@@ -133,9 +135,11 @@ def test_an_error_is_shown_in_words_and_goes_away(panels, monkeypatch):
     assert panel.message.value == "" and panel.error is None
 
 
-def test_the_playgrounds_python_call_draws_the_same_picture(panels):
+@pytest.mark.parametrize("start", ["the digit, noised", "its own noise (inverted)"])
+def test_the_playgrounds_python_call_draws_the_same_picture(panels, start):
     playground = panels["playground"]
-    playground.controls["direction"].value = "towards the 9s"
+    playground.controls["start"].value = start
+    playground.controls["direction"].value = "towards the mean 9"
     playground.controls["strength"].value = 1.2
     names = {"playground": playground, "diffusion_model": playground.model, "torch": torch}
     exec(playground.python_call(), names)
@@ -182,4 +186,31 @@ def test_an_uploaded_digit_is_chosen_and_drawn(panels):
     assert playground.images[-1].max() == 1
     playground.upload.value = uploaded(b"not a picture")
     assert "expected a picture" in playground.message.value
+    playground.reset()
+
+
+def test_its_own_noise_gives_the_digit_back(panels):
+    playground = panels["playground"]
+    latent = playground.latents[[3]]
+    drawn = playground.model.generate(latent, 20, x_T=playground.own_noise(3), spacing="quadratic")
+    assert (drawn - playground.images[[3]]).square().mean() < 1e-5
+
+
+def test_an_edit_makes_more_of_a_class(panels):
+    playground, judge = panels["playground"], core.Judge.from_pretrained(device="cpu")
+    latent = playground.latents[[0]]
+    moved = latent + 1.2 * playground.direction("edit towards class 8", latent, 0)
+    drawn = playground.model.generate(moved, 10, x_T=playground.own_noise(0), spacing="quadratic")
+    assert judge.read(drawn)[1].item() == 8 != judge.read(playground.images[[0]])[1].item()
+
+
+def test_a_new_digit_is_drawn_by_the_seed_and_chosen(panels):
+    playground, count = panels["playground"], len(panels["playground"].images)
+    playground.new_button.click()
+    playground.new_button.click()
+    assert playground.controls["digit"].label == f"new (number {count + 1})" and playground.error is None
+    assert torch.equal(playground.images[-1], playground.images[-2]) and len(playground.images) == count + 2
+    playground.controls["seed"].value = 1
+    playground.new_button.click()
+    assert not torch.equal(playground.images[-1], playground.images[-2])
     playground.reset()
