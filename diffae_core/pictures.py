@@ -32,11 +32,16 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     return sheet
 
 
-def png_bytes(sheet: np.ndarray, zoom: int = 3) -> bytes:
-    """A uint8 ``(H, W)`` or ``(H, W, 3)`` picture as PNG, each pixel drawn ``zoom`` times as large."""
+def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
+    """A uint8 ``(H, W)`` picture with each pixel drawn ``zoom`` times as large."""
     picture = Image.fromarray(sheet)
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -54,26 +59,24 @@ def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: i
     font = ImageFont.load_default(size=14)
     left = max((round(font.getlength(label)) + 16 for label in rows if label), default=0)
     top = 22 if columns else 0
-    sheets = [np.kron(tile(images, gap=gap), np.ones((zoom, zoom), np.uint8)) for images in rows.values()]
-    width, height = left + max(sheet.shape[1] for sheet in sheets), top + sum(len(sheet) for sheet in sheets)
+    sheets = [enlarge(tile(images, gap=gap), zoom) for images in rows.values()]
+    width, height = left + max(sheet.width for sheet in sheets), top + sum(sheet.height for sheet in sheets)
     picture = Image.new("L", (width, height), 255)
     pen = ImageDraw.Draw(picture)
     for place, (label, sheet) in enumerate(zip(rows, sheets)):
-        row_top = top + place * len(sheet)
-        picture.paste(Image.fromarray(sheet), (left, row_top))
-        pen.text((left - 8, row_top + len(sheet) // 2), label, fill=0, font=font, anchor="rm")
+        row_top = top + place * sheet.height
+        picture.paste(sheet, (left, row_top))
+        pen.text((left - 8, row_top + sheet.height // 2), label, fill=0, font=font, anchor="rm")
     step = (next(iter(rows.values())).shape[-1] + gap) * zoom
     for place, heading in enumerate(columns):
         pen.text((left + step * place + (step + gap * zoom) // 2, top // 2), heading, fill=0, font=font, anchor="mm")
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return png_bytes(picture)
 
 
 def save_png(images: Tensor, path: str | Path, columns: int | None = None, zoom: int = 3) -> None:
     """Write ``(N, 1, H, W)`` images in [0, 1] to ``path`` as one tiled PNG, whole or not at all."""
     with write_whole(path) as temporary:
-        temporary.write_bytes(png_bytes(tile(images, columns), zoom))
+        temporary.write_bytes(png_bytes(enlarge(tile(images, columns), zoom)))
 
 
 def rows_figure(rows: dict[str, Tensor], title: str = ""):

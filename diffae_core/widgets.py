@@ -15,7 +15,7 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.data import Digits
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.latents import lerp, slerp
-from diffae_core.pictures import labelled_png
+from diffae_core.pictures import labelled_png, png_bytes
 from diffae_core.schedule import CosineSchedule, noisy_image
 from diffae_core.training import encode_all
 
@@ -194,9 +194,7 @@ class NoisePanel(Panel):
         for rate, colour in ((signal.item(), "#1f77b4"), (noise_rate.item(), "#ff7f0e")):
             x, y = self.to_pixels(time, rate)
             pen.ellipse((x - 6, strip.height + y - 6, x + 6, strip.height + y + 6), fill=colour, outline="black")
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return png_bytes(picture)
 
 
 class DenoiserPanel(Panel):

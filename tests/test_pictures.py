@@ -29,15 +29,17 @@ def test_tile_clips_what_is_out_of_range():
     assert core.tile(torch.full((1, 1, 2, 2), -3.0), gap=0).min() == 255
 
 
-def test_png_bytes_are_a_zoomed_png():
-    picture = Image.open(io.BytesIO(core.png_bytes(core.tile(torch.rand(4, 1, 28, 28)), zoom=2)))
-    assert picture.format == "PNG" and picture.size == (2 * 122, 2 * 32)
+def test_a_png_keeps_every_pixel():
+    sheet = core.tile(torch.rand(4, 1, 28, 28))
+    picture = Image.open(io.BytesIO(core.png_bytes(Image.fromarray(sheet))))
+    assert picture.format == "PNG" and (np.asarray(picture) == sheet).all()
 
 
 def test_files(tmp_path):
     images = torch.rand(4, 1, 28, 28)
     core.save_png(images, tmp_path / "samples" / "a.png", columns=2)
     core.save_figure(core.rows_figure({"first": images, "second": images}, "title"), tmp_path / "b.png")
+    assert Image.open(tmp_path / "samples/a.png").size == (3 * 62, 3 * 62)
     for name in ("samples/a.png", "b.png"):
         assert Image.open(tmp_path / name).size[0] > 100
     assert len(list(tmp_path.rglob("*.*"))) == 2
