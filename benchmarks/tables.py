@@ -47,9 +47,11 @@ class Sizes:
     epochs: float = 2.0  # of each training in table E
     probe: int = 54_000  # training digits for linear classifiers
     seconds: float = 45.0  # of each training in table G
+    spaced: tuple[int, ...] = (3, 5, 10, 20)  # steps in table G
+    strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # table H
 
 
-QUICK = Sizes(1_000, 1_000, 1_000, 200, 16, (10, 20), (0.0, 1.0), (10, 20, 50), 0.05, 4_000, 2.0)
+QUICK = Sizes(1_000, 1_000, 1_000, 50, 16, (10, 20), (0.0, 1.0), (10, 20, 50), 0.05, 2_000, 2.0, (5, 10), (0.5, 1.0))
 SEED = 0
 
 
@@ -343,10 +345,11 @@ def pair_figures(bench: Bench, autoencoder, model) -> dict:
     """What table E says of one pair of encoder and diffusion model."""
     real = bench.real(bench.sizes.some)
     latents = core.encode_all(autoencoder, real)
-    drawn = [generate(model, latents, 20, seed=seed) for seed in range(3)]
-    back = there_and_back(model, real.images, latents, 100, 0, "uniform")
+    drawn = [generate(model, latents, 10, seed=seed) for seed in range(3)]
+    pairs = slice(0, bench.sizes.pairs)
+    back = there_and_back(model, real.images[pairs], latents[pairs], 100, 0, "uniform")
     other = latents.roll(1, dims=0)
-    middle = generate(model, (latents + other) / 2, 20)[real.labels != real.labels.roll(1)]
+    middle = generate(model, (latents + other) / 2, 10)[real.labels != real.labels.roll(1)]
 
     def grey(pictures: Tensor) -> float:
         return 100 * ((pictures > 0.2) & (pictures < 0.8)).float().mean().item()
@@ -355,7 +358,7 @@ def pair_figures(bench: Bench, autoencoder, model) -> dict:
     return {
         "agreement": core.percent_equal(bench.judge.read(drawn[0])[1], real.labels),
         "random": likeness(drawn[0], real.images),
-        "inverted": likeness(back, real.images),
+        "inverted": likeness(back, real.images[pairs]),
         "noise": torch.stack(drawn).std(dim=0).square().mean().item() ** 0.5,
         "accuracy": classifier["accuracy"],
         "area": sum(classifier["areas"]) / 10,
@@ -373,11 +376,17 @@ def table_e(bench: Bench) -> str:
         columns[name]["training"] = training["seconds"]
         seconds += training["seconds"] + columns[name]["seconds"]
     rows = [
-        ["z + random x_T, 20 steps: label agreement, %", *(f"{f['agreement']:.2f}" for f in columns.values())],
-        ["z + random x_T, 20 steps: SSIM", *(f"{f['random']['ssim']:.4f}" for f in columns.values())],
-        ["z + random x_T, 20 steps: MSE", *(f"{f['random']['mse']:.1e}" for f in columns.values())],
-        ["z + inverted x_T, 100 steps, plain: SSIM", *(f"{f['inverted']['ssim']:.5f}" for f in columns.values())],
-        ["z + inverted x_T, 100 steps, plain: MSE", *(f"{f['inverted']['mse']:.1e}" for f in columns.values())],
+        ["z + random x_T, 10 steps: label agreement, %", *(f"{f['agreement']:.2f}" for f in columns.values())],
+        ["z + random x_T, 10 steps: SSIM", *(f"{f['random']['ssim']:.4f}" for f in columns.values())],
+        ["z + random x_T, 10 steps: MSE", *(f"{f['random']['mse']:.1e}" for f in columns.values())],
+        [
+            f"z + inverted x_T, 100 steps, plain ({bench.sizes.pairs} digits): SSIM",
+            *(f"{f['inverted']['ssim']:.5f}" for f in columns.values()),
+        ],
+        [
+            f"z + inverted x_T, 100 steps, plain ({bench.sizes.pairs} digits): MSE",
+            *(f"{f['inverted']['mse']:.1e}" for f in columns.values()),
+        ],
         ["left to the noise: standard deviation of a pixel over x_T", *(f"{f['noise']:.4f}" for f in columns.values())],
         ["linear probe on z: accuracy, %", *(f"{f['accuracy']:.2f}" for f in columns.values())],
         ["linear probe on z: mean AUROC", *(f"{f['area']:.4f}" for f in columns.values())],
@@ -462,7 +471,7 @@ def table_g(bench: Bench) -> str:
         share = core.frechet_distance(features, real_features) / floor
         return likeness(drawn, real.images) | {"share": share, "agreement": core.percent_equal(labels, real.labels)}
 
-    steps, spacings = (3, 5, 10, 20), ("uniform", "quadratic", "log-snr")
+    steps, spacings = bench.sizes.spaced, ("uniform", "quadratic", "log-snr")
     cells = {
         (spacing, s): bench.measure(
             f"G-{spacing}-{s}",
@@ -532,7 +541,7 @@ def halfway_missing() -> dict:
 
 
 def table_h(bench: Bench) -> str:
-    strengths = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+    strengths = bench.sizes.strengths
     figures = bench.measure("H", lambda: edits(bench, bench.autoencoder, bench.model, strengths))
     rows = [
         [
