@@ -91,8 +91,8 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
         for record in run:
             if not math.isfinite(record.loss):
                 raise ValueError(
-                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another folder "
-                    f"with a lower --learning-rate; an earlier state is still in {state}"
+                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another "
+                    f"folder, with another --seed or a lower --learning-rate (of the DDIM); its last state is {state}"
                 )
             smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
             bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)

@@ -16,7 +16,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -100,11 +100,11 @@ class Bench:
 
     def __init__(self, sizes: Sizes, folder: Path):
         self.sizes = sizes
-        self.folder = folder / digest(*WEIGHTS, json.dumps(asdict(sizes)))
         self.training, _ = core.split_training(core.load_mnist("train"))
         self.test = core.load_mnist("test")
         self.autoencoder, self.model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
         self.judge = core.Judge.from_pretrained()
+        self.folder = folder / digest(*WEIGHTS, json.dumps(asdict(sizes)), self.training.source, self.test.source)
 
     def measure(self, name: str, compute: Callable[[], dict]) -> dict:
         """What ``compute`` gives, and the seconds it took: computed once, and kept in a file."""
@@ -125,6 +125,7 @@ class Bench:
     def training_latents(self) -> Tensor:
         return core.encode_all(self.autoencoder, self.training)
 
+    @cache
     def crowd(self, count: int) -> tuple[Tensor, float]:
         """The judge's features of ``count`` test digits, and how far as many training digits are from them."""
         features, _ = self.judge.read(self.real(count).images)
@@ -246,7 +247,7 @@ def probe(bench: Bench, features: Callable[[core.Digits], Tensor], strengths: tu
 
     seen = features(validation).numpy(), validation.labels.numpy()
     best = max(strengths, key=lambda strength: fit(few, strength).score(*seen))
-    fitted = fit(train, best)
+    fitted = fit(train, best * len(few) / len(train))  # scikit-learn's C weighs a sum over digits, not a mean
     inputs, labels = features(bench.test).numpy(), bench.test.labels.numpy()
     chances = fitted.predict_proba(inputs)
     areas = [roc_auc_score(labels == label, chances[:, label]) for label in range(10)]
@@ -286,7 +287,8 @@ def train_pair(bench: Bench, joint: bool) -> tuple[core.SimpleAutoencoder, core.
     torch.manual_seed(SEED)
     autoencoder = core.SimpleAutoencoder() if joint else bench.autoencoder
     model = core.DiffusionModel()
-    if not paths[1].exists():
+    done = paths[1].exists() and (joint or (bench.folder / "G-halfway.json").exists())
+    if not done:
         config = core.TrainingConfig(epochs=bench.sizes.epochs)
         latents = autoencoder if joint else bench.training_latents
         run = core.train_diffusion(model, bench.training, latents, config, joint)
@@ -294,11 +296,11 @@ def train_pair(bench: Bench, joint: bool) -> tuple[core.SimpleAutoencoder, core.
         if state.exists():
             run.resume(state)
         for record in run:
+            if not joint and record.step == len(run) // 2:
+                bench.measure("G-halfway", lambda: halfway(bench, run))
             if record.step % 200 == 0:
                 run.save(state)
                 print(f"{name}: step {record.step} of {len(run)}, loss {record.loss:.4f}", flush=True)
-            if not joint and record.step == len(run) // 2:
-                bench.measure("G-halfway", lambda: halfway(bench, run))
         if joint:
             core.normalise_latents(autoencoder, bench.training, model)
         autoencoder.save_checkpoint(paths[0])
@@ -373,7 +375,6 @@ def table_e(bench: Bench) -> str:
     for name, joint in (("frozen", False), ("joint", True)):
         training = bench.measure(f"E-{name}-training", lambda: train_pair(bench, joint) and {})
         columns[name] = bench.measure(f"E-{name}", lambda: pair_figures(bench, *train_pair(bench, joint)))
-        columns[name]["training"] = training["seconds"]
         seconds += training["seconds"] + columns[name]["seconds"]
     rows = [
         ["z + random x_T, 10 steps: label agreement, %", *(f"{f['agreement']:.2f}" for f in columns.values())],
@@ -404,7 +405,6 @@ def table_e(bench: Bench) -> str:
                     *(f"{cell['target']:.1f} ({cell['drift']:.3f})" for cell in cells),
                 ]
             )
-    rows.append(["seconds of training", *(f"{f['training']:,.0f}" for f in columns.values())])
     return (
         f"The same diffusion model, trained from nothing for {bench.sizes.epochs:g} epochs: on the frozen "
         f"autoencoder's "
@@ -443,7 +443,7 @@ def table_f(bench: Bench) -> str:
     }
     for place, (name, draw) in enumerate(priors.items()):
         results[name] = bench.measure(
-            f"F-{place}",
+            f"F-{place}-{digest(PRIOR)}",
             lambda: figures_of(*bench.judge.read(generate(bench.model, draw(), 20))),
         )
     rows = [
@@ -487,7 +487,7 @@ def table_g(bench: Bench) -> str:
             for spacing in spacings
         ],
     )
-    half = bench.measure("G-halfway", lambda: halfway_missing())
+    half = bench.measure("G-halfway", halfway_missing)
     averaged = table(
         ["weights, half-way through table E's frozen run", "Frechet / floor", "MSE"],
         [
@@ -572,11 +572,10 @@ def table_i(bench: Bench) -> str:
     }
 
     def compute() -> dict:
-        with torch.no_grad():
-            return {
-                n: core.loss_by_time(bench.model, real.images, z, torch.tensor(times), seeded()).tolist()
-                for n, z in codes.items()
-            }
+        return {
+            name: core.loss_by_time(bench.model, real.images, z, torch.tensor(times), seeded()).tolist()
+            for name, z in codes.items()
+        }
 
     figures = bench.measure("I", compute)
     rows = [[name, *(f"{loss:.4f}" for loss in figures[name])] for name in codes]

@@ -14,7 +14,16 @@ from diffae_core.evaluation import (
     quality_table,
     train_judge,
 )
-from diffae_core.latents import class_directions, class_means, edit, interpolate, lerp, principal_directions, slerp
+from diffae_core.latents import (
+    blend,
+    class_directions,
+    class_means,
+    edit,
+    interpolate,
+    lerp,
+    principal_directions,
+    slerp,
+)
 from diffae_core.measures import frechet_distance, nearest_distances, percent_equal, precision_recall, spread, ssim
 from diffae_core.pictures import labelled_png, png_bytes, rows_figure, save_figure, save_png, tile
 from diffae_core.prior import LatentPrior, MixturePrior, train_latent_prior
@@ -47,6 +56,7 @@ __all__ = [
     "Training",
     "TrainingConfig",
     "as_images",
+    "blend",
     "choose_device",
     "class_directions",
     "class_means",

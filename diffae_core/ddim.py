@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffae_core.checks import check_count
 from diffae_core.devices import random_normal
 from diffae_core.schedule import CosineSchedule
 
@@ -25,13 +26,15 @@ def step_times(num_steps: int, spacing: str = "uniform") -> list[float]:
         num_steps: steps between them, 1 or more.
         spacing: "uniform", equal steps of time (and of the schedule's angle); "quadratic", ``(i / num_steps)^2``,
             small steps near the clean end (DDIM, arXiv 2010.02502, appendix D.2); "log-snr", equal steps of the log of
-            ``signal_rate^2 / noise_rate^2``, small steps at both ends (as in DPM-Solver, arXiv 2206.00927).
+            ``signal_rate^2 / noise_rate^2``, small steps at both ends (as in DPM-Solver, arXiv 2206.00927). A walk that
+            starts before time 1 takes all three as shares of its start.
 
     Raises:
-        ValueError: another spacing.
+        ValueError: another spacing, or a number of steps below 1.
     """
+    check_count(num_steps, "num_steps")
     if spacing not in SPACINGS:
-        raise ValueError(f"expected a spacing from {SPACINGS}, got {spacing!r}")
+        raise ValueError(f"expected a spacing from {SPACINGS}, got {spacing!r}: choose one of these")
     fractions = [1 - step / num_steps for step in range(num_steps + 1)]
     if spacing == "quadratic":
         return [fraction**2 for fraction in fractions]
@@ -115,20 +118,23 @@ def ddim_invert(
 
     but the forward step that it has to undo asked where it *came from*, at ``x_next``. So the plain one is off by a
     little, and less with more steps. Each correction asks at ``x_next`` how far the forward step would miss ``x_t``,
-    and adds what is missing: a fixed-point iteration, whose end is exact for any number of steps.
+    and adds what is missing: a fixed-point iteration. It converges where steps are small against how fast the
+    denoiser's answer changes, and its end is exact then: quickly with quadratic spacing, slowly with few uniform steps.
 
     Args:
         denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
         x_0: clean images ``(N, C, H, W)``, in the denoiser's own scale.
         latents: ``(N, latent_dim)``, handed to the denoiser as they are.
         num_steps: those of the forward walk; the denoiser is asked ``num_steps * (1 + corrections)`` times.
-        corrections: of each step; 0 is the plain backward step.
+        corrections: of each step; 0 is the plain backward step. A walk of one step has none: it is a quarter turn,
+            from whose end the step before it cannot be told.
         schedule, spacing: those of the forward walk.
 
     Returns:
         x_T, of the images' shape.
     """
     times = step_times(num_steps, spacing)[::-1]
+    corrections = corrections if num_steps > 1 else 0
     x_t = x_0
     for now, following in zip(times, times[1:]):
         signal, noise_rate = schedule.rates(x_t.new_tensor([now]))

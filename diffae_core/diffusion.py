@@ -156,8 +156,8 @@ class DiffusionModel(nn.Module):
     ) -> Tensor:
         """The stochastic code x_T of images: the noise from which ``generate`` draws them again (:func:`ddim_invert`).
 
-        ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: nearly with the plain backward
-        step, and the better the more steps; nearly exactly, at any number of steps, with a few ``corrections``.
+        ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: the better the more steps, and
+        far better with quadratic spacing and a few ``corrections``.
 
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
@@ -166,7 +166,8 @@ class DiffusionModel(nn.Module):
             corrections: times that each step is improved; each costs as much as the step itself.
 
         Returns:
-            x_T ``(N, 1, 28, 28)``: for images like the training digits, nearly standard normal noise.
+            x_T ``(N, 1, 28, 28)``. For images like the training digits its standard deviation comes to 1, that of true
+            noise, with many steps or corrections; with few, it is too smooth.
 
         Raises:
             TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.

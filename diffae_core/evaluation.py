@@ -164,8 +164,16 @@ def loss_by_time(
 
     Returns:
         ``(T,)``, on the CPU.
+
+    Raises:
+        TypeError, ValueError: not such images, latents or times.
     """
-    images, latents = check_images(images).to(model.device), check_latents(latents, model.latent_dim, len(images))
+    if not isinstance(times, Tensor) or times.ndim != 1 or len(times) == 0 or len(images) == 0:
+        raise ValueError("expected one or more images and times as a tensor (T,), T of 1 or more")
+    images, latents = (
+        check_images(images, model.image_size).to(model.device),
+        check_latents(latents, model.latent_dim, len(images)),
+    )
     noise, latents = random_normal(tuple(images.shape), model.device, generator), latents.to(model.device)
     return torch.stack(
         [model.loss(images, latents, check_time(time, len(images), model.device), noise).mean() for time in times]

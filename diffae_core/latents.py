@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count
+from diffae_core.checks import check_count, check_latents, check_number
 
 
 def class_means(latents: Tensor, labels: Tensor) -> Tensor:
@@ -12,8 +12,11 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: a class without an example, or counts that do not match.
     """
-    if len(latents) != len(labels):
+    if len(latents) != len(labels) or labels.ndim != 1:
         raise ValueError(f"expected one label for each latent, got {len(latents)} latents and {len(labels)} labels")
+    if set(labels.tolist()) - set(range(10)):
+        raise ValueError(f"expected labels from 0 to 9, got {sorted(set(labels.tolist()) - set(range(10)))}")
+    labels = labels.to(latents.device)
     missing = sorted(set(range(10)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"expected examples of all ten classes, got none of {missing}: take more digits")
@@ -44,7 +47,7 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
     """For each digit class the direction in which a linear classifier is surest of it, one unit long.
 
     scikit-learn's logistic regression on the latents as they are, which have mean 0 and standard deviation 1: the
-    classifier of the Diffusion Autoencoders paper (arXiv 2111.15640, section 4.1), one weight vector a class.
+    classifier of the Diffusion Autoencoders paper (arXiv 2111.15640), one weight vector a class.
 
     Args:
         latents: ``(N, latent_dim)``.
@@ -60,7 +63,8 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
 
     class_means(latents, labels)  # its checks are the ones wanted here
     # Held so tight that it keeps to the directions in which digits do vary: looser, it would lean on the weak ones.
-    probe = LogisticRegression(C=1e-4, max_iter=300).fit(latents.cpu().numpy(), labels.cpu().numpy())
+    probe = LogisticRegression(C=0.4 / len(latents), max_iter=300)
+    probe.fit(latents.detach().cpu().numpy(), labels.cpu().numpy())
     return torch.nn.functional.normalize(torch.from_numpy(probe.coef_).float(), dim=1)
 
 
@@ -72,39 +76,73 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
 
     Args:
         latents: ``(N, latent_dim)``.
-        direction: ``(latent_dim,)``, or one for each latent.
+        direction: ``(latent_dim,)``, or one for each latent, ``(N, latent_dim)``.
         strength: in standard deviations; below 0 to go the other way.
+
+    Raises:
+        TypeError, ValueError: not such latents or directions, a direction without length, an infinite strength.
     """
-    return latents + strength * latents.shape[-1] ** 0.5 * torch.nn.functional.normalize(direction, dim=-1)
+    check_latents(latents, latents.shape[-1] if isinstance(latents, Tensor) and latents.ndim else 0)
+    count, latent_dim = latents.shape
+    if direction.shape not in ((latent_dim,), (1, latent_dim), (count, latent_dim)):
+        wanted = f"a direction ({latent_dim},) or ({count}, {latent_dim})"
+        raise ValueError(f"expected {wanted} for latents {tuple(latents.shape)}, got {tuple(direction.shape)}")
+    lengths = direction.norm(dim=-1, keepdim=True)
+    if not bool((lengths.isfinite() & (lengths > 0)).all()):
+        raise ValueError("expected directions with a length, got one of zeros, NaN or infinity: look where it is from")
+    strength = check_number(strength, "strength", -1e6, 1e6)
+    return latents + (strength * latent_dim**0.5 * direction / lengths).to(latents)
+
+
+def blend(
+    a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], share: float, move: str = "both"
+) -> tuple[Tensor, Tensor]:
+    """The codes that lie at ``share`` of the way from ``a`` (0) to ``b`` (1): a line in z, an arc in x_T.
+
+    Args:
+        a, b: ``(z, x_T)`` of each: ``(N, latent_dim)`` from ``encode``, ``(N, 1, 28, 28)`` from ``invert``.
+        share: of the way.
+        move: "both"; "latent" or "noise" to move only that, and leave the other as in ``a``.
+
+    Raises:
+        ValueError: another ``move``, or codes of different shapes.
+    """
+    if move not in ("both", "latent", "noise"):
+        raise ValueError(f'expected move to be "both", "latent" or "noise", got {move!r}: choose one of these')
+    shapes = [[tuple(part.shape) for part in code] for code in (a, b)]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or len(shapes[0][0]) != 2 or len(shapes[0][1]) != 4:
+        wanted = "two codes (z, x_T) of equal shapes, (N, latent_dim) and (N, 1, 28, 28)"
+        raise ValueError(f"expected {wanted}, got {shapes[0]} and {shapes[1]}: take z from encode and x_T from invert")
+    z = lerp(a[0], b[0], share) if move != "noise" else a[0]
+    return z, slerp(a[1], b[1], share) if move != "latent" else a[1]
 
 
 def interpolate(
     a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], steps: int, move: str = "both"
 ) -> tuple[Tensor, Tensor]:
-    """Codes on the way from one digit's to another's: a straight line in z, an arc in x_T.
+    """Codes on the way from one digit's to another's, evenly spread: :func:`blend` at each.
 
     Args:
-        a, b: ``(z, x_T)`` of each: ``(1, latent_dim)`` from ``encode``, ``(1, 1, 28, 28)`` from ``invert``.
+        a, b: ``(z, x_T)`` of each digit, ``(1, latent_dim)`` and ``(1, 1, 28, 28)``.
         steps: how many, both ends included; 2 or more.
-        move: "both"; "latent" or "noise" to move only that, and leave the other as in ``a``.
+        move: "both", "latent" or "noise".
 
     Returns:
         ``(z, x_T)`` of ``(steps, latent_dim)`` and ``(steps, 1, 28, 28)``: hand them to ``generate``.
 
     Raises:
-        ValueError: another ``move``, or fewer than two steps.
+        ValueError: another ``move``, fewer than two steps, or not the codes of one digit each.
     """
-    if move not in ("both", "latent", "noise"):
-        raise ValueError(f'expected move to be "both", "latent" or "noise", got {move!r}')
+    if len(a[0]) != 1:
+        raise ValueError(f"expected the codes of one digit each, got {len(a[0])}: keep the batch with z[[number]]")
     shares = torch.linspace(0, 1, check_count(steps, "steps", 2)).tolist()
-    z = torch.cat([lerp(a[0], b[0], share if move != "noise" else 0.0) for share in shares])
-    x_T = torch.cat([slerp(a[1], b[1], share if move != "latent" else 0.0) for share in shares])
-    return z, x_T
+    z, x_T = zip(*(blend(a, b, share, move) for share in shares))
+    return torch.cat(z), torch.cat(x_T)
 
 
 def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """The straight line from ``a`` (share 0) to ``b`` (share 1): ``(1 - share) a + share b``. Right for latents."""
-    return (1 - share) * a + share * b
+    return (1 - share) * a + share * b.to(a.device)
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -113,6 +151,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     ``sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b`` with the angle between a and b, of each
     row of ``(N, ...)`` (DDIM, arXiv 2010.02502, appendix D.5). Where the two are parallel it is the straight line.
     """
+    b = b.to(a.device)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1).clamp(-1, 1)
     angle = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from diffae_core.checks import check_count, check_images
+
 
 def percent_equal(labels: Tensor, wanted: Tensor) -> float:
     """The share of ``labels`` that are the ``wanted`` ones, in percent."""
-    return float((labels == wanted).float().mean() * 100)
+    return float((labels.cpu() == wanted.cpu()).float().mean() * 100)
 
 
 def spread(total: int, count: int) -> Tensor:
@@ -34,18 +36,18 @@ def precision_recall(real: Tensor, drawn: Tensor, neighbours: int = 3) -> tuple[
     """Precision and recall of drawn features ``(M, D)`` against real ones ``(N, D)``, each from 0 to 1.
 
     Precision is the share of drawn ones that lie within reach of a real one, recall the share of real ones within reach
-    of a drawn one; the reach of each is the distance to its third nearest neighbour of its own kind (arXiv 1904.06991).
+    of a drawn one; the reach of each is the distance to its nearest neighbour but so many, of its own kind (arXiv
+    1904.06991).
 
     Raises:
-        ValueError: no more than ``neighbours`` examples on one side, or different widths.
+        TypeError, ValueError: not features, no more than ``neighbours`` of them, or different widths.
     """
-    real, drawn = _check_crowds(real, drawn, neighbours + 1)
+    real, drawn = _check_crowds(real, drawn, check_count(neighbours, "neighbours") + 1)
 
     def share_within_reach(crowd: Tensor, of: Tensor) -> float:
         reach = torch.cat([torch.cdist(part, of).kthvalue(neighbours + 1).values for part in of.split(1000)])
-        return float(
-            torch.cat([(torch.cdist(part, of) <= reach).any(dim=1) for part in crowd.split(1000)]).double().mean()
-        )
+        within = [(torch.cdist(part, of) <= reach).any(dim=1) for part in crowd.split(1000)]
+        return float(torch.cat(within).double().mean())
 
     return share_within_reach(drawn, real), share_within_reach(real, drawn)
 
@@ -54,26 +56,39 @@ def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
     """The Euclidean distance from each of ``queries`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``: ``(N,)``.
 
     Raises:
-        ValueError: no others, or different widths.
+        TypeError, ValueError: not such rows, none of them, or different widths.
     """
-    if len(others) == 0 or queries.shape[1:] != others.shape[1:] or queries.ndim != 2:
-        shapes = f"{tuple(queries.shape)} and {tuple(others.shape)}"
-        raise ValueError(f"expected rows (N, D) and (M, D) with M of 1 or more, got {shapes}")
-    return torch.cat([torch.cdist(part, others).amin(dim=1) for part in queries.split(250)])
+    queries, others = _check_crowds(queries, others, 1)  # in float64: equal rows come out at 0
+    return torch.cat([torch.cdist(part, others).amin(dim=1) for part in queries.split(250)]).float()
 
 
 def ssim(images_a: Tensor, images_b: Tensor) -> float:
     """Structural similarity of pairs of pictures ``(N, 1, H, W)`` in [0, 1], averaged: 1 for equal ones.
 
     Windows of 11 x 11 pixels under a Gaussian of 1.5 (Wang et al. 2004), as torchmetrics computes it.
+
+    Raises:
+        TypeError, ValueError: not such pictures, not of equal shapes, or smaller than 11 x 11.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure  # when first used
 
-    return float(structural_similarity_index_measure(images_a, images_b, data_range=1.0))
+    for images in (images_a, images_b):
+        check_images(images, images_a.shape[-1])
+    if images_a.shape != images_b.shape or len(images_a) == 0 or images_a.shape[-1] < 11:
+        shapes = f"{tuple(images_a.shape)} and {tuple(images_b.shape)}"
+        raise ValueError(f"expected pairs of pictures (N, 1, H, W), one or more, of 11 x 11 or larger, got {shapes}")
+    return float(structural_similarity_index_measure(images_a.cpu(), images_b.cpu(), data_range=1.0))
 
 
 def _check_crowds(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
-    if min(len(a), len(b)) < at_least or a.shape[1:] != b.shape[1:]:
+    """Both as float64 on the CPU, if they are crowds of features of one width."""
+    for features in (a, b):
+        if not isinstance(features, Tensor):
+            raise TypeError(f"expected features as a tensor (N, D), got {type(features).__name__}: use torch.as_tensor")
+        if features.ndim != 2 or not bool(torch.isfinite(features).all()):
+            wrong = "a value that is NaN or infinite" if features.ndim == 2 else tuple(features.shape)
+            raise ValueError(f"expected features (N, D), finite, got {wrong}: flatten pictures with images.flatten(1)")
+    if min(len(a), len(b)) < at_least or a.shape[1] != b.shape[1]:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"expected features (N, D) and (M, D) with N and M of {at_least} or more, got {shapes}")
-    return a.cpu().double(), b.cpu().double()
+    return a.detach().cpu().double(), b.detach().cpu().double()

@@ -19,9 +19,7 @@ from diffae_core.latents import class_directions, class_means, edit, principal_d
 from diffae_core.pictures import labelled_png
 from diffae_core.prior import LatentPrior
 from diffae_core.training import encode_all
-from diffae_core.widgets import PREVIEW_STEPS, Panel, choice, digit_choice, seeded, slider
-
-INVERSION = {"num_steps": 20, "corrections": 1, "spacing": "quadratic"}  # how a digit's own noise is found
+from diffae_core.widgets import INVERSION, PREVIEW_STEPS, Panel, choice, digit_choice, seeded, slider
 
 
 class Playground(Panel):

@@ -18,7 +18,7 @@ from diffae_core.unet import TimeEmbedding
 class LatentPrior(nn.Module):
     """A DDIM whose pictures are latents: noise ``(N, latent_dim)`` -> latents that digits might have.
 
-    The Diffusion Autoencoders paper (arXiv 2111.15640, section 4.4) calls it the latent DDIM. The network is a stack of
+    The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of
     linear layers; each sees its noisy input again beside what the layer before it made, and is scaled by the time.
 
     Args:
@@ -48,6 +48,8 @@ class LatentPrior(nn.Module):
         }
         for name, size in self.config.items():
             check_count(size, name)
+        if time_embedding_dim % 2:
+            raise ValueError(f"expected time_embedding_dim to be a multiple of 2, got {time_embedding_dim}")
         self.latent_dim, self.schedule = latent_dim, CosineSchedule()
         self.time_embedding = TimeEmbedding(time_embedding_dim)
         inputs = [latent_dim, *[width + latent_dim] * (depth - 1)]
@@ -131,7 +133,7 @@ def train_latent_prior(
         latents: ``(N, latent_dim)`` of the training digits, from :func:`encode_all`.
         config: how to train.
     """
-    latents = check_latents(latents, prior.latent_dim).to(prior.device)
+    latents = check_latents(latents, prior.latent_dim).detach().to(prior.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         batch = latents[index.to(latents.device)]
@@ -154,14 +156,15 @@ class MixturePrior:
     def __init__(self, latents: Tensor, components: int = 1, seed: int = 0):
         from sklearn.mixture import GaussianMixture  # when first used: importing the package stays quick
 
-        check_latents(latents, latents.shape[-1])
+        check_latents(latents, latents.shape[-1] if isinstance(latents, Tensor) else 0)
         self.mixture = GaussianMixture(
             check_count(components, "components"), max_iter=20, reg_covar=1e-4, random_state=seed
         )
-        self.mixture.fit(latents.cpu().numpy())
+        self.mixture.fit(latents.detach().cpu().numpy())
 
     def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents, ``(n, latent_dim)`` float32 on the CPU, in random order."""
-        self.mixture.random_state = int(torch.randint(2**31, (1,), generator=generator))
+        device = "cpu" if generator is None else generator.device
+        self.mixture.random_state = int(torch.randint(2**31, (1,), generator=generator, device=device))
         drawn, _ = self.mixture.sample(check_count(n, "n"))
-        return torch.from_numpy(drawn).float()[torch.randperm(n, generator=generator)]
+        return torch.from_numpy(drawn).float()[torch.randperm(n, generator=generator, device=device).cpu()]

@@ -85,7 +85,7 @@ class Training:
 
     @property
     def ema_model(self) -> nn.Module:
-        """The model with averaged weights: the one to draw samples with."""
+        """The model with averaged weights: the one to draw samples with (of a joint run, its ``.diffusion``)."""
         return self.ema.module.eval()
 
     def __len__(self) -> int:
@@ -226,7 +226,7 @@ def train_diffusion(
         trained = EncoderAndDiffusion(latents, model)
         data = fingerprint(digits.pixels)
     else:
-        trained, codes = model, check_latents(latents, model.latent_dim, len(digits)).to(model.device)
+        trained, codes = model, check_latents(latents, model.latent_dim, len(digits)).detach().to(model.device)
         data = fingerprint(digits.pixels, codes)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -240,7 +240,7 @@ def train_diffusion(
 
 
 class EncoderAndDiffusion(nn.Module):
-    """An autoencoder's encoder and a diffusion model, put together to be trained as one; both stay what they are."""
+    """An autoencoder's encoder and a diffusion model, put together to be trained as one, in place."""
 
     def __init__(self, autoencoder: SimpleAutoencoder, diffusion: DiffusionModel):
         super().__init__()
@@ -248,6 +248,11 @@ class EncoderAndDiffusion(nn.Module):
             raise ValueError(
                 f"expected an autoencoder and a model of one latent_dim, got {autoencoder.latent_dim} and "
                 f"{diffusion.latent_dim}: build both with the same"
+            )
+        if autoencoder.device != diffusion.device:
+            raise ValueError(
+                f"expected an autoencoder and a model on one device, got {autoencoder.device} and {diffusion.device}: "
+                "build both with the same"
             )
         self.config = {"autoencoder": autoencoder.config, "diffusion": diffusion.config}
         self.encoder, self.diffusion = autoencoder.encoder, diffusion
@@ -277,6 +282,8 @@ def normalise_latents(model: SimpleAutoencoder, digits: Digits, diffusion: Diffu
 
     A ``diffusion`` model that was trained on the latents as they were (``joint=True``) is told, and draws the same.
     """
+    if diffusion is not None and diffusion.latent_dim != model.latent_dim:
+        raise ValueError(f"expected a diffusion model of latent_dim {model.latent_dim}, got {diffusion.latent_dim}")
     latents = encode_all(model, digits)
     mean, std = latents.mean(0), latents.std(0).clamp(min=1e-6)
     model.normalise_latents(mean, std)

@@ -14,12 +14,13 @@ from PIL import Image, ImageDraw
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.data import Digits
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.latents import lerp, slerp
+from diffae_core.latents import blend, lerp
 from diffae_core.pictures import labelled_png, png_bytes
 from diffae_core.schedule import CosineSchedule, noisy_image
 from diffae_core.training import encode_all
 
 PREVIEW_STEPS = 4  # DDIM steps while a slider moves
+INVERSION = {"num_steps": 20, "corrections": 1, "spacing": "quadratic"}  # how a digit's own noise is found
 WIDE = {"style": {"description_width": "130px"}, "layout": {"width": "380px"}}
 REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
 
@@ -262,7 +263,7 @@ class WalkPanel(Panel):
     def __init__(self, autoencoder: SimpleAutoencoder, model: DiffusionModel, digits: Digits):
         self.autoencoder, self.model, self.images = autoencoder, model, digits.images
         self.latents = encode_all(autoencoder, digits)
-        self.noises = model.invert(self.images, self.latents, 20, corrections=1, spacing="quadratic")
+        self.noises = model.invert(self.images, self.latents, **INVERSION).cpu()
         controls = {
             "first": digit_choice("first digit", digits, 0),
             "second": digit_choice("second digit", digits, 1),
@@ -275,11 +276,10 @@ class WalkPanel(Panel):
 
     @torch.no_grad()
     def draw(self, preview: bool, first: int, second: int, move: str, share: float) -> bytes:
-        a, b = ((self.latents[[place]], self.noises[[place]].cpu()) for place in (first, second))
-        z = lerp(a[0], b[0], share if move != "noise" else 0.0)
-        x_T = slerp(a[1], b[1], share if move != "latent" else 0.0)
-        steps = PREVIEW_STEPS if preview else 20
-        between = self.model.generate(z, steps, x_T=x_T, spacing="quadratic").cpu()
+        a, b = ((self.latents[[place]], self.noises[[place]]) for place in (first, second))
+        z, x_T = blend(a, b, share, move)
+        steps = PREVIEW_STEPS if preview else INVERSION["num_steps"]
+        between = self.model.generate(z, steps, x_T=x_T, spacing=INVERSION["spacing"]).cpu()
         pictures = [
             self.images[[first]],
             (x_T + 1) / 2,
