@@ -99,6 +99,8 @@ def test_spacings_are_what_they_are_called():
     torch.testing.assert_close(steps, steps[:1].expand(7), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="expected a spacing from .*got 'cubic'"):
         core.step_times(4, "cubic")
+    with pytest.raises(ValueError, match="num_steps to be a whole number of 1 or more, got 0"):
+        core.step_times(0)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr"])

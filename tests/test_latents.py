@@ -83,3 +83,43 @@ def test_bad_interpolations():
         core.interpolate(code, code, 5, "z")
     with pytest.raises(ValueError, match="steps to be a whole number of 2 or more"):
         core.interpolate(code, code, 1)
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        (torch.ones(5), r"a direction \(8,\) or \(3, 8\) for latents \(3, 8\), got \(5,\)"),
+        (torch.ones(3, 1), r"got \(3, 1\)"),
+        (torch.zeros(8), "directions with a length"),
+        (torch.full((8,), float("nan")), "directions with a length"),
+    ],
+)
+def test_bad_edits(direction, message):
+    with pytest.raises(ValueError, match=message):
+        core.edit(torch.zeros(3, 8), direction, 1.0)
+
+
+def test_bad_strengths_and_latents():
+    with pytest.raises(ValueError, match="expected strength to be a number"):
+        core.edit(torch.zeros(3, 8), torch.ones(8), float("nan"))
+    with pytest.raises(TypeError, match="expected latents .* got list"):
+        core.edit([0.0], torch.ones(8), 1.0)
+
+
+def test_codes_of_different_digits_counts_are_refused():
+    one, two = ((torch.zeros(n, 8), torch.ones(n, 1, 28, 28)) for n in (1, 2))
+    with pytest.raises(ValueError, match="two codes"):
+        core.blend(one, two, 0.5)
+    with pytest.raises(ValueError, match="one digit each, got 2"):
+        core.interpolate(two, two, 5)
+
+
+def test_labels_of_no_digit_are_refused():
+    with pytest.raises(ValueError, match=r"labels from 0 to 9, got \[10\]"):
+        core.class_means(torch.zeros(11, 4), torch.arange(11))
+
+
+def test_latents_with_a_gradient_have_directions_too():
+    labels = torch.arange(100) % 10
+    latents = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    assert not core.class_directions(latents, labels).requires_grad

@@ -47,11 +47,23 @@ def test_precision_and_recall_of_known_crowds():
 
 
 def test_nearest_distances_are_those_of_a_plain_search():
-    a, b = torch.randn(300, 5), torch.randn(40, 5)
+    a, b = torch.randn(340, 5, generator=torch.Generator().manual_seed(0)).split((300, 40))
     wanted = (a[:, None] - b).norm(dim=2).amin(dim=1)
     torch.testing.assert_close(core.nearest_distances(a, b), wanted, atol=1e-4, rtol=1e-4)
+    assert core.nearest_distances(a, a).max() < 1e-6
     with pytest.raises(ValueError, match="M of 1 or more"):
         core.nearest_distances(a, b[:0])
+
+
+@pytest.mark.parametrize("measure", [core.frechet_distance, core.precision_recall, core.nearest_distances])
+def test_what_is_no_crowd_is_refused(measure):
+    crowd = torch.randn(9, 4)
+    with pytest.raises(TypeError, match="as a tensor .* got list"):
+        measure(crowd, [[0.0] * 4] * 9)
+    with pytest.raises(ValueError, match=r"got \(9, 1, 2, 2\): flatten pictures"):
+        measure(crowd, crowd.reshape(9, 1, 2, 2))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        measure(crowd, crowd / 0)
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(sample):
@@ -60,3 +72,11 @@ def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(sample):
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     scores = [core.ssim((images + strength * noise).clamp(0, 1), images) for strength in (0.05, 0.2, 0.5)]
     assert 1 > scores[0] > scores[1] > scores[2]
+
+
+def test_ssim_refuses_what_is_no_pair(sample):
+    images = sample.images[:4]
+    with pytest.raises(ValueError, match="expected pairs of pictures"):
+        core.ssim(images, images[:3])
+    with pytest.raises(ValueError, match="got uint8"):
+        core.ssim(images, sample.pixels[:4])

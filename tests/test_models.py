@@ -105,6 +105,8 @@ def test_inverted_digits_are_drawn_again_nearly_exactly(shipped):
     random = (model.generate(latents, 20, generator=seeded()) - digits.images).square().mean().item()
     assert error[20, 3] < 1e-6 < error[100, 0] < 2e-5 < error[20, 0] < random
     assert not x_T.requires_grad
+    x_T = model.invert(digits.images, latents, 1, corrections=5)  # a quarter turn in one step: nothing to correct by
+    assert (model.generate(latents, 1, x_T=x_T) - digits.images).square().mean() < 0.002
 
 
 def test_the_same_x_T_draws_the_same_digit(small_model):

@@ -74,6 +74,8 @@ def test_bad_arguments(planted):
         core.MixturePrior(planted, 0)
     with pytest.raises(ValueError, match="width to be a whole number"):
         core.LatentPrior(width=0)
+    with pytest.raises(ValueError, match="time_embedding_dim to be a multiple of 2"):
+        core.LatentPrior(time_embedding_dim=7)
 
 
 def test_the_shipped_prior_draws_digits_of_every_class():
