@@ -147,6 +147,8 @@ def train_latent_prior(
 class MixturePrior:
     """A Gaussian, or a mixture of Gaussians (scikit-learn's), over latents: what a latent DDIM has to beat.
 
+    A mixture gets 20 rounds of expectation-maximisation; scikit-learn warns where more would still change it.
+
     Args:
         latents: ``(N, latent_dim)`` of the training digits.
         components: 1 for a single Gaussian; more for a mixture.
@@ -160,7 +162,7 @@ class MixturePrior:
         self.mixture = GaussianMixture(
             check_count(components, "components"), max_iter=20, reg_covar=1e-4, random_state=seed
         )
-        self.mixture.fit(latents.detach().cpu().numpy())
+        self.mixture.fit(latents.detach().cpu().double().numpy())  # float32 is too coarse for the covariances
 
     def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents, ``(n, latent_dim)`` float32 on the CPU, in random order."""

@@ -40,3 +40,10 @@ def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
 def test_public_names_exist_and_are_documented():
     for name in core.__all__:
         assert getattr(core, name).__doc__, name
+
+
+def test_the_readmes_tables_are_those_of_the_results():
+    section = (ROOT / "README.md").read_text().split("## What comes back")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 15
+    assert set(rows) <= set((ROOT / "RESULTS.md").read_text().splitlines())
