@@ -162,7 +162,8 @@ class MixturePrior:
         self.mixture = GaussianMixture(
             check_count(components, "components"), max_iter=20, reg_covar=1e-4, random_state=seed
         )
-        self.mixture.fit(latents.detach().cpu().double().numpy())  # float32 is too coarse for the covariances
+        # In float64: covariances of 256 numbers that move together are too fine for float32.
+        self.mixture.fit(latents.detach().cpu().double().numpy())
 
     def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents, ``(n, latent_dim)`` float32 on the CPU, in random order."""
