@@ -452,7 +452,8 @@ def table_f(bench: Bench) -> str:
     ]
     verdict = "reaches" if results["latent DDIM"]["share"] <= 3 else "falls short of"
     return (
-        f"The latent DDIM {verdict} the goal of three times the floor. The row of true latents is the limit of any prior: "
+        f"The latent DDIM {verdict} the goal of three times the floor. The row of true latents is the limit of any "
+        f"prior: "
         "what is missing below it is missing in the prior, a small network trained for minutes.\n\n"
         f"{count:,} digits from nothing: a latent from the prior, then 20 steps from a random x_T. Frechet distance "
         f"as a share of "
