@@ -64,12 +64,14 @@ def generate(model: core.DiffusionModel, latents: Tensor, steps: int, seed: int 
     return core.in_batches(lambda z: model.generate(z, steps, generator=generator, **options), latents, 250)
 
 
-def there_and_back(model, images: Tensor, latents: Tensor, steps: int, corrections: int, spacing: str) -> Tensor:
-    """Images inverted to their x_T, and drawn again from it."""
-    parts = []
-    for picture, z in zip(images.split(250), latents.split(250)):
+def there_and_back(
+    model, images: Tensor, latents: Tensor, steps: int, corrections: int, spacing: str, drawn_with: Tensor | None = None
+) -> Tensor:
+    """Images inverted to their x_T, and drawn again from it: with the latents, or with others."""
+    parts, others = [], latents if drawn_with is None else drawn_with
+    for picture, z, other in zip(images.split(250), latents.split(250), others.split(250)):
         x_T = model.invert(picture, z, steps, corrections, spacing)
-        parts.append(model.generate(z, steps, x_T=x_T, spacing=spacing).cpu())
+        parts.append(model.generate(other, steps, x_T=x_T, spacing=spacing).cpu())
     return torch.cat(parts)
 
 
@@ -132,6 +134,11 @@ class Bench:
         others, _ = self.judge.read(self.training.subset(slice(0, count)).images)
         return features, core.frechet_distance(others, features)
 
+    def share(self, features: Tensor) -> float:
+        """The Frechet distance of drawn features from as many test digits, as a share of the floor."""
+        real_features, floor = self.crowd(len(features))
+        return core.frechet_distance(features, real_features) / floor
+
 
 def table_a(bench: Bench) -> str:
     count, steps = min(bench.sizes.digits, len(bench.test)), bench.sizes.steps
@@ -141,9 +148,8 @@ def table_a(bench: Bench) -> str:
         features, labels = bench.judge.read(
             generate(bench.model, core.encode_all(bench.autoencoder, real), num_steps, eta=eta)
         )
-        real_features, floor = bench.crowd(count)
-        share = core.frechet_distance(features, real_features) / floor
-        return {"share": share, "agreement": core.percent_equal(labels, real.labels), "floor": floor}
+        agreement = core.percent_equal(labels, real.labels)
+        return {"share": bench.share(features), "agreement": agreement, "floor": bench.crowd(count)[1]}
 
     paper = {0.0: (13.36, 6.84, 4.67, 4.16), 0.2: (14.04, 7.11, 4.77, 4.25), 0.5: (16.66, 8.35, 5.25, 4.46)}
     paper[1.0] = (41.07, 18.36, 8.01, 5.78)
@@ -155,11 +161,11 @@ def table_a(bench: Bench) -> str:
         rows[-1] += paper[eta][: len(steps)]
     head = ["eta", *(f"{s} steps" for s in steps), *(f"paper, {s}" for s in steps)]
     return (
-        f"Frechet distance as a share of the floor, and in brackets the label agreement in percent, on {count:,} test "
-        f"digits drawn from their latents and a random x_T; steps evenly spaced, EMA weights. The floor is "
+        f"Frechet distance as a share of the floor, and in brackets the label agreement in percent, on {count:,} "
+        "test digits drawn from their latents and a random x_T; steps evenly spaced, EMA weights. The floor is "
         f"{cells[0]['floor']:.4f}: {count:,} training digits against the same test digits. The paper's columns are "
-        f"DDIM's "
-        f"table 1: FID on CIFAR-10, no latent, 50,000 samples. {seconds:,.0f} s.\n\n" + table(head, sorted(rows))
+        f"DDIM's table 1: FID on CIFAR-10, no latent, 50,000 samples. {seconds:,.0f} "
+        "s.\n\n" + table(head, sorted(rows))
     )
 
 
@@ -186,10 +192,9 @@ def table_b(bench: Bench) -> str:
             rows.append([f"{spacing}, {corrections}", f"{2 + corrections} x steps", *row])
     rows.append(["DDIM's table 2 (CIFAR-10)", "2 x steps", *(paper[num_steps] for num_steps in steps)])
     return (
-        f"Mean squared error, on the [0, 1] scale, of {len(real)} test digits inverted to x_T and drawn again from it, "
-        f"against the number of steps; how these are spaced, and how many corrections each backward step gets (0 is "
-        f"the "
-        f"plain one). Denoiser calls count both ways. {seconds:,.0f} s.\n\n"
+        f"Mean squared error, on the [0, 1] scale, of {len(real)} test digits inverted to x_T and drawn again from "
+        "it, against the number of steps; how these are spaced, and how many corrections each backward step gets (0 "
+        f"is the plain one). Denoiser calls count both ways. {seconds:,.0f} s.\n\n"
         + table(["spacing, corrections", "denoiser calls", *(f"{s} steps" for s in steps)], rows)
     )
 
@@ -198,13 +203,6 @@ def table_c(bench: Bench) -> str:
     real = bench.real(bench.sizes.pairs)
     images, latents, model = real.images, core.encode_all(bench.autoencoder, real), bench.model
     mean = torch.zeros_like(latents)
-
-    def x_T_alone() -> dict:
-        parts = [
-            model.generate(torch.zeros_like(z), 100, x_T=model.invert(picture, z, 100))
-            for picture, z in zip(images.split(250), latents.split(250))
-        ]
-        return likeness(torch.cat(parts).cpu(), images)
 
     ways = {
         "autoencoder's own decoder": lambda: likeness(core.in_batches(bench.autoencoder.decode, latents), images),
@@ -219,7 +217,9 @@ def table_c(bench: Bench) -> str:
             ways[name] = lambda s=steps, c=corrections, p=spacing: likeness(
                 there_and_back(model, images, latents, s, c, p), images
             )
-    ways["x_T inverted with z, drawn with the mean latent, 100 steps"] = x_T_alone
+    ways["x_T inverted with z, drawn with the mean latent, 100 steps"] = lambda: likeness(
+        there_and_back(model, images, latents, 100, 0, "uniform", drawn_with=mean), images
+    )
     ways["x_T inverted and drawn with the mean latent, 100 steps"] = lambda: likeness(
         there_and_back(model, images, mean, 100, 0, "uniform"), images
     )
@@ -231,8 +231,7 @@ def table_c(bench: Bench) -> str:
     rows.append(["Diffusion Autoencoders' table 1: z + inverted x_T, 100 steps, faces", "0.991", "6.07e-05"])
     return (
         f"{len(real):,} test digits, written down and drawn again; structural similarity (11 x 11 windows) and mean "
-        f"squared "
-        f"error, both on [0, 1]. {seconds:,.0f} s.\n\n" + table(["what is kept", "SSIM", "MSE"], rows)
+        f"squared error, both on [0, 1]. {seconds:,.0f} s.\n\n" + table(["what is kept", "SSIM", "MSE"], rows)
     )
 
 
@@ -270,11 +269,9 @@ def table_d(bench: Bench) -> str:
     seconds = sum(f["seconds"] for f in figures.values())
     return (
         f"A linear classifier (logistic regression) trained on {min(bench.sizes.probe, len(bench.training)):,} "
-        f"training "
-        f"digits, on all {len(bench.test):,} test digits: accuracy in percent, and the area under the ROC curve of "
-        f"each class "
-        f"against the rest. Its regularisation is chosen on validation digits. The paper's table 3 does this for 40 "
-        f"attributes of faces, which have no counterpart here. {seconds:,.0f} s.\n\n"
+        f"training digits, on all {len(bench.test):,} test digits: accuracy in percent, and the area under the ROC "
+        "curve of each class against the rest. Its regularisation is chosen on validation digits. The paper's table "
+        f"3 does this for 40 attributes of faces, which have no counterpart here. {seconds:,.0f} s.\n\n"
         + table(["features", "accuracy", "mean AUROC", *map(str, range(10))], rows)
     )
 
@@ -315,8 +312,7 @@ def halfway(bench: Bench, run: core.Training) -> dict:
     figures = {}
     for name, model in (("raw", run.model.eval()), ("ema", run.ema_model)):
         drawn = generate(model, latents, 10)
-        real_features, floor = bench.crowd(len(real))
-        share = core.frechet_distance(bench.judge.read(drawn)[0], real_features) / floor
+        share = bench.share(bench.judge.read(drawn)[0])
         figures |= {f"{name} share": share, f"{name} mse": F.mse_loss(drawn, real.images).item()}
     run.model.train()
     return figures
@@ -406,29 +402,30 @@ def table_e(bench: Bench) -> str:
             )
     return (
         f"The same diffusion model, trained from nothing for {bench.sizes.epochs:g} epochs: on the frozen "
-        f"autoencoder's "
-        f"latents (whose own training of 5 epochs is not counted), and with an encoder of the same shape that "
-        f"learns along, by "
-        f"the diffusion's loss alone, as in the paper. {bench.sizes.some:,} test digits. {seconds:,.0f} s.\n\n"
-        + table(["figure", *columns], rows)
+        "autoencoder's latents (whose own training of 5 epochs is not counted), and with an encoder of the same "
+        f"shape that learns along, by the diffusion's loss alone, as in the paper. {bench.sizes.some:,} test digits. "
+        f"{seconds:,.0f} s.\n\n" + table(["figure", *columns], rows)
     )
 
 
 def table_f(bench: Bench) -> str:
     count = min(bench.sizes.drawn, len(bench.test))
-    mixed = bench.training_latents[: bench.sizes.probe]
+
+    def mixture(components: int) -> core.MixturePrior:
+        return core.MixturePrior(bench.training_latents[: bench.sizes.probe], components)
+
     priors = {
         "latents of the test digits themselves": lambda: core.encode_all(bench.autoencoder, bench.real(count)),
         "latent DDIM": lambda: core.LatentPrior.from_pretrained().sample_latents(count, seeded()),
-        "mixture of 10 Gaussians": lambda: core.MixturePrior(mixed, 10).sample_latents(count, seeded()),
-        "one Gaussian": lambda: core.MixturePrior(mixed).sample_latents(count, seeded()),
+        "mixture of 10 Gaussians": lambda: mixture(10).sample_latents(count, seeded()),
+        "one Gaussian": lambda: mixture(1).sample_latents(count, seeded()),
     }
 
     def figures_of(features: Tensor, labels: Tensor) -> dict:
         real_features, floor = bench.crowd(count)
         precision, recall = core.precision_recall(real_features, features)
         return {
-            "share": core.frechet_distance(features, real_features) / floor,
+            "share": bench.share(features),
             "precision": precision,
             "recall": recall,
             "classes": (torch.bincount(labels, minlength=10) / len(labels) * 10).tolist(),
@@ -452,14 +449,11 @@ def table_f(bench: Bench) -> str:
     verdict = "reaches" if results["latent DDIM"]["share"] <= 3 else "falls short of"
     return (
         f"The latent DDIM {verdict} the goal of three times the floor. The row of true latents is the limit of any "
-        f"prior: "
-        "what is missing below it is missing in the prior, a small network trained for minutes.\n\n"
-        f"{count:,} digits from nothing: a latent from the prior, then 20 steps from a random x_T. Frechet distance "
-        f"as a share of "
-        f"the floor ({results['one Gaussian']['floor']:.4f}, {count:,} training against {count:,} test digits), "
-        f"precision and "
-        f"recall (3 neighbours), all in the judge's features; and how often each class comes, 1 being a tenth. "
-        f"{sum(f['seconds'] for f in results.values()):,.0f} s.\n\n"
+        f"prior: what is missing below it is missing in the prior, a small network trained for minutes.\n\n{count:,} "
+        "digits from nothing: a latent from the prior, then 20 steps from a random x_T. Frechet distance as a share "
+        f"of the floor ({results['one Gaussian']['floor']:.4f}, {count:,} training against {count:,} test digits), "
+        "precision and recall (3 neighbours), all in the judge's features; and how often each class comes, 1 being "
+        f"a tenth. {sum(f['seconds'] for f in results.values()):,.0f} s.\n\n"
         + table(["where the latent is from", "Frechet / floor", "precision", "recall", *map(str, range(10))], rows)
     )
 
@@ -470,9 +464,8 @@ def table_g(bench: Bench) -> str:
 
     def judged(drawn: Tensor) -> dict:
         features, labels = bench.judge.read(drawn)
-        real_features, floor = bench.crowd(len(real))
-        share = core.frechet_distance(features, real_features) / floor
-        return likeness(drawn, real.images) | {"share": share, "agreement": core.percent_equal(labels, real.labels)}
+        agreement = core.percent_equal(labels, real.labels)
+        return likeness(drawn, real.images) | {"share": bench.share(features), "agreement": agreement}
 
     steps, spacings = bench.sizes.spaced, ("uniform", "quadratic", "log-snr")
     cells = {
@@ -528,14 +521,12 @@ def table_g(bench: Bench) -> str:
         )
     short = table(["one thing changed", "seconds", "epochs", "agreement, %", "MSE", "Frechet / floor"], rows)
     return (
-        f"On {len(real):,} test digits from their latents and a random x_T, eta 0.\n\n**Spacing** of the steps, "
-        f"with the shipped "
-        f"weights: Frechet distance as a share of the floor, and in brackets MSE.\n\n{spaced}\n**EMA** in the "
-        f"middle of a run, where "
-        f"the learning rate is still high (10 steps); at the end of a run it has fallen to 0, and both are nearly the "
-        f"same.\n\n{averaged}\n**Loss and conditioning**: new models, trained for about the same short time (10 "
-        f"steps; what "
-        f"wins here need not win a long run). {short_seconds:,.0f} s.\n\n{short}"
+        f"On {len(real):,} test digits from their latents and a random x_T, eta 0.\n\n**Spacing** of the steps, with "
+        f"the shipped weights: Frechet distance as a share of the floor, and in brackets MSE.\n\n{spaced}\n**EMA** "
+        "in the middle of a run, where the learning rate is still high (10 steps); at the end of a run it has "
+        f"fallen to 0, and both are nearly the same.\n\n{averaged}\n**Loss and conditioning**: new models, trained "
+        f"for about the same short time (10 steps; what wins here need not win a long run). {short_seconds:,.0f} "
+        f"s.\n\n{short}"
     )
 
 
@@ -557,10 +548,8 @@ def table_h(bench: Bench) -> str:
     head = ["strength", "read as the next class, %", "as its own, %", "drift, MSE"]
     return (
         f"{bench.sizes.some:,} test digits, each moved along the linear classifier's direction of the next class (9 "
-        f"towards 0) and, for "
-        f"comparison, as far in a random direction; strength in standard deviations; 10 steps from a random x_T. "
-        f"Drift is "
-        f"the mean squared error to the digit itself. {figures['seconds']:,.0f} s.\n\n"
+        "towards 0) and, for comparison, as far in a random direction; strength in standard deviations; 10 steps "
+        f"from a random x_T. Drift is the mean squared error to the digit itself. {figures['seconds']:,.0f} s.\n\n"
         + table([*head, *(f"random: {name}" for name in head[1:])], rows)
     )
 
@@ -617,9 +606,8 @@ def table_j(bench: Bench) -> str:
         for name in crowds
     ]
     return (
-        f"The distance to the nearest of {len(bench.training):,} training digits, for {count:,} digits of each "
-        f"kind: the nearest "
-        f"hundredth, and the median. Copies of training digits would lie nearer than held-out digits do. "
+        f"The distance to the nearest of {len(bench.training):,} training digits, for {count:,} digits of each kind: "
+        "the nearest hundredth, and the median. Copies of training digits would lie nearer than held-out digits do. "
         f"{figures['seconds']:,.0f} s.\n\n"
         + table(["digits", "pixels, 1%", "pixels, median", "judge's features, 1%", "features, median"], rows)
     )
@@ -654,9 +642,8 @@ def main() -> None:
     command = "make tables-quick" if options.quick else "make tables"
     parts = [
         f"# Results\n\nWritten by `{command}` (`benchmarks/tables.py`) with the shipped weights, seed {SEED}, on "
-        f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} and torch {torch.__version__}. "
-        f"Nothing was "
-        "tuned on test digits. Seconds are those of a machine that did other things besides.\n"
+        f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} and torch {torch.__version__}. Nothing "
+        "was tuned on test digits. Seconds are those of a machine that did other things besides.\n"
     ]
     for letter, (title, write) in TABLES.items():
         parts.append(f"\n## {letter}. {title}\n\n{write(bench)}")
