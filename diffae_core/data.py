@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import MNIST
 
 log = logging.getLogger("diffae_core")
 
@@ -84,6 +83,8 @@ def load_mnist(split: str) -> Digits:
     for name in MNIST_MD5:
         if name.startswith("train" if split == "train" else "t10k"):
             _check_md5(folder / "MNIST" / "raw" / name)
+    from torchvision.datasets import MNIST  # when first used: it takes as long to import as torch itself
+
     mnist = MNIST(folder, train=split == "train")
     return Digits(mnist.data[:, None], mnist.targets, "mnist", torch.arange(len(mnist)))
 
@@ -211,6 +212,8 @@ def _download(folder: Path) -> None:
 
     torchvision downloads without a timeout, so it works in a thread that can be left behind, in a temporary folder.
     """
+    from torchvision.datasets import MNIST  # when first used
+
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="download-", dir=folder))
     failure: list[Exception] = []

@@ -79,7 +79,9 @@ class Training:
         self.steps_per_epoch = max(1, num_examples // config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.step = 0
-        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         self.ema.requires_grad_(False)
 

@@ -59,7 +59,7 @@ def no_network(*_, **__):
 
 def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(data, "MNIST", no_network)
+    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
     with caplog.at_level(logging.WARNING):
         assert core.load_mnist("test").source == "sample"
         assert len(core.load_mnist("train")) == 4000
@@ -71,7 +71,7 @@ def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, cap
 def slow_mnist(monkeypatch):
     """torchvision's download, hanging as it does behind a silent firewall; and our own way of downloading."""
     monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr(data, "MNIST", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr("torchvision.datasets.MNIST", lambda *_, **__: time.sleep(5))
 
 
 def test_a_hanging_download_is_given_up(tmp_path, slow_mnist):

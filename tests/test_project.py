@@ -1,6 +1,7 @@
 """What no other test runs: the conda environment, which cannot be built here, and the public names."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +48,10 @@ def test_the_readmes_tables_are_those_of_the_results():
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) > 15
     assert set(rows) <= set((ROOT / "RESULTS.md").read_text().splitlines())
+
+
+def test_importing_the_package_imports_nothing_that_is_slow_and_not_needed_yet():
+    slow = {"torchvision", "matplotlib", "ipywidgets", "sklearn", "torchmetrics", "torch._dynamo"}
+    code = f"import sys, diffae_core; print(*{slow} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
