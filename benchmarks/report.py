@@ -2,6 +2,7 @@
 
 import platform
 import re
+import resource
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -30,16 +31,26 @@ def machine(*packages: str) -> str:
     )
 
 
+def peak_memory_mb() -> float:
+    """The most that this process has had in memory. (On Linux getrusage would count what it was forked from.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def write_section(name: str, command: str, text: str, packages: tuple[str, ...] = (), path: Path = RESULTS) -> None:
+def write_section(
+    name: str, command: str, text: str, packages: tuple[str, ...] = (), path: Path = RESULTS, title: str = TITLE
+) -> None:
     """Put a section into the file, in place of an earlier one of this name."""
     section = f"\n## {name}\n\n`{command}` on {machine(*packages)}.\n\n{text.strip()}\n"
-    contents = path.read_text() if path.exists() else TITLE
+    contents = path.read_text() if path.exists() else title
     found = re.search(rf"\n## {re.escape(name)}\n.*?(?=\n## |\Z)", contents, re.DOTALL)
     contents = contents[: found.start()] + section + contents[found.end() :] if found else contents + section
     with core.write_whole(path) as temporary:

@@ -12,12 +12,11 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
+import contest
 import peers
 import report
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 import diffae_core as core
@@ -27,37 +26,6 @@ FIRST_SECONDS, GROWTH = 6.0, 1.25  # judged after 6 seconds, then each time a qu
 STEPS = 10  # of DDIM, in judging
 DIFFUSERS_RATES = (5e-4, 1e-3, 2e-3)
 KERAS = {"learning_rate": 1e-3, "weight_decay": 1e-4, "ema_decay": 0.999, "gradient_clip": 1e9}
-LAYOUTS = {"": torch.contiguous_format, ", channels_last": torch.channels_last}
-
-
-def start(
-    build: Callable, digits: core.Digits, latents: Tensor, total_steps: int, layout: torch.memory_format, settings: dict
-) -> core.Training:
-    """A run of so many steps; the settings are those of TrainingConfig, ``constant`` for a rate that never falls."""
-    settings = dict(settings)
-    constant = settings.pop("constant", False)
-    torch.manual_seed(0)
-    model = build().to(memory_format=layout)
-    epochs = total_steps / (len(digits) // core.TrainingConfig.batch_size)
-    run = core.train_diffusion(model, digits, latents, core.TrainingConfig(epochs=epochs, **settings))
-    if constant:
-        run._set_learning_rate = lambda: run.config.learning_rate  # AdamW was built with it
-    return run
-
-
-def precision(bfloat16: bool):
-    return patch("diffae_core.training.has_fast_bfloat16", return_value=bfloat16)
-
-
-def step_seconds(build: Callable, digits: core.Digits, latents: Tensor, bfloat16: bool, layout) -> float:
-    """The median of eight steps after two."""
-    run, spent = iter(start(build, digits, latents, 10, layout, {})), []
-    with precision(bfloat16):
-        for _ in range(10):
-            began = time.perf_counter()
-            next(run)
-            spent.append(time.perf_counter() - began)
-    return sorted(spent[2:])[4]
 
 
 class Referee:
@@ -88,13 +56,15 @@ class Referee:
         return float(model.loss(self.real.images, self.latents, torch.arange(count) / count, noise).mean())
 
 
-def train(run: core.Training, seconds: float, bfloat16: bool, referee: Referee, name: str) -> list[tuple]:
+def train(
+    run: core.Training, seconds: float, setting: contest.Setting, referee: Referee, name: str
+) -> list[tuple[float, float, float]]:
     """(seconds, agreement, share of the floor) along a run of so many seconds of training."""
     curve, spent, next_look, steps = [], 0.0, FIRST_SECONDS, iter(run)
     with tqdm(total=round(seconds), desc=name, unit="s") as bar:
         while spent < seconds:
             began = time.perf_counter()
-            with precision(bfloat16):
+            with setting.precision():
                 record = next(steps, None)
             if record is None:
                 break
@@ -119,7 +89,7 @@ def draw_curves(curves: dict[str, list[tuple]], path: Path) -> None:
         axes[1].plot(seconds, shares, marker=".", label=name)
     axes[0].set(ylabel="label agreement, %", title="drawn digits that are read right")
     axes[1].set(ylabel="Frechet distance, share of the floor", title="distance from real digits", yscale="log")
-    axes[0].legend()
+    axes[1].legend()
     for axis in axes:
         axis.set(xlabel="seconds of training, 2 CPU threads", xscale="log")
         axis.grid(alpha=0.3)
@@ -139,9 +109,11 @@ def goal_rows(curves: dict[str, list[tuple]], seconds: float) -> list[list[str]]
         row = [f"{goal}%", f"{own:.0f}"]
         for curve in others:
             other = reached(curve, goal)
-            row += [f"{other:.0f}", f"{other / own:.1f}"] if other < float("inf") else [
-                f"not in {seconds:.0f}", f"over {seconds / own:.1f}"
-            ]
+            row += (
+                [f"{other:.0f}", f"{other / own:.1f}"]
+                if other < float("inf")
+                else [f"not in {seconds:.0f}", f"over {seconds / own:.1f}"]
+            )
         rows.append(row)
     return rows
 
@@ -160,30 +132,18 @@ def main() -> None:
     latents = core.encode_all(autoencoder, training)
     referee = Referee(training, validation, autoencoder, options.digits)
 
-    def fastest(build: Callable) -> tuple[float, str, bool, torch.memory_format]:
-        settings = [(bfloat16, layout) for bfloat16 in (False, True) for layout in LAYOUTS]
-        timed = [
-            (step_seconds(build, training, latents, bfloat16, LAYOUTS[layout]), layout, bfloat16)
-            for bfloat16, layout in settings
-        ]
-        seconds, layout, bfloat16 = min(timed)
-        return seconds, ("bfloat16" if bfloat16 else "float32") + layout, bfloat16, LAYOUTS[layout]
+    def run_for(build: Callable, setting: contest.Setting, settings: dict, seconds: float) -> core.Training:
+        return contest.start(build, training, latents, round(seconds / setting.step_seconds), setting, settings)
 
-    def build_ours() -> core.DiffusionModel:
-        return core.DiffusionModel(device="cpu")
-
-    def run_for(build: Callable, setting: tuple, settings: dict, seconds: float) -> core.Training:
-        return start(build, training, latents, round(seconds / setting[0]), setting[3], settings)
-
-    own = (step_seconds(build_ours, training, latents, False, LAYOUTS[", channels_last"]), "float32, channels_last")
-    settings = {"ours": (*own, False, LAYOUTS[", channels_last"])}
-    settings |= {"diffusers": fastest(peers.Diffusers), "Keras recipe": fastest(peers.KerasRecipe)}
+    settings = {"ours": contest.time_steps(contest.build_ours, training, latents, contest.OURS)}
+    for name, build in (("diffusers", peers.Diffusers), ("Keras recipe", peers.KerasRecipe)):
+        settings[name] = contest.fastest(build, training, latents)
 
     trials = {}
     for rate in DIFFUSERS_RATES:
         setting = settings["diffusers"]
         run = run_for(peers.Diffusers, setting, {"learning_rate": rate}, options.trial_seconds)
-        with precision(setting[2]):
+        with setting.precision():
             for _ in run:
                 pass
         trials[rate] = referee.loss(run.ema_model)
@@ -191,7 +151,7 @@ def main() -> None:
     best = min(trials, key=trials.get)
 
     contenders = {
-        "ours": (build_ours, {}),
+        "ours": (contest.build_ours, {}),
         "diffusers": (peers.Diffusers, {"learning_rate": best}),
         "Keras recipe": (peers.KerasRecipe, {**KERAS, "constant": True}),
     }
@@ -199,16 +159,16 @@ def main() -> None:
     for name, (build, configuration) in contenders.items():
         setting = settings[name]
         run = run_for(build, setting, configuration, options.seconds)
-        curves[name] = train(run, options.seconds, setting[2], referee, name)
+        curves[name] = train(run, options.seconds, setting, referee, name)
 
-    described = report.table(
-        ["contender", "type and layout", "ms a step of 64", "peak learning rate", "at the end, %", "share of the floor"],
-        [
-            [name, setting[1], f"{1000 * setting[0]:.0f}", f"{contenders[name][1].get('learning_rate', 3e-3):g}"]
-            + [f"{curves[name][-1][1]:.1f}", f"{curves[name][-1][2]:.2f}"]
-            for name, setting in settings.items()
-        ],
-    )
+    rows = []
+    for name, setting in settings.items():
+        _, agreement, share = curves[name][-1]
+        rate = contenders[name][1].get("learning_rate", core.TrainingConfig.learning_rate)
+        row = [name, setting.name, f"{1000 * setting.step_seconds:.0f}", f"{rate:g}"]
+        rows.append([*row, f"{agreement:.1f}", f"{share:.2f}"])
+    columns = ["contender", "type and layout", "ms a step of 64", "peak learning rate"]
+    described = report.table([*columns, "at the end, %", "share of the floor"], rows)
     header = ["label agreement", "ours, s"]
     for name in list(contenders)[1:]:
         header += [f"{name}, s", f"{name} / ours"]
@@ -218,11 +178,12 @@ def main() -> None:
         for seconds, agreement, share in curve
     ]
     rates = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in trials.items())
-    text = f"""Each contender trains alone for {options.seconds:g} seconds on the same 54,000 digits and latents, from seed 0, in the type
-and layout that was fastest for it of float32 and bfloat16, channels_last or not (ours: as the package trains). Judged on {options.digits}
-validation digits drawn from their latents and random noise in {STEPS} DDIM steps at eta 0 with EMA weights; Frechet distances in the
-judge's 128 features, as a share of the distance of as many real training digits ({referee.floor:.4f}). Ours and diffusers' run with our
-loop (cosine to 0, EMA 0.998), the Keras recipe with a constant rate and EMA 0.999. diffusers' rate was chosen by its own
+    text = f"""Each contender trains alone for {options.seconds:g} seconds on the same 54,000 digits and latents, from
+seed 0, in the type and layout that was fastest for it of float32 and bfloat16, channels_last or not (ours: as the
+package trains). Judged on {options.digits} validation digits drawn from their latents and random noise in
+{STEPS} DDIM steps at eta 0 with EMA weights; Frechet distances in the judge's 128 features, as a share of the
+distance of as many real training digits ({referee.floor:.4f}). Ours and diffusers' run with our loop (cosine to
+0, EMA 0.998), the Keras recipe with a constant rate and EMA 0.999. diffusers' rate was chosen by its own
 validation loss after {options.trial_seconds:g} seconds: {rates}. One seed.
 
 {described}
