@@ -3,6 +3,7 @@
 python train_ddim_mnist.py                 train both from nothing, into ./output
 python train_ddim_mnist.py --resume        go on after a kill or Ctrl-C
 python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and figures in under a minute
+torchrun --nproc-per-node 2 train_ddim_mnist.py    the same in two processes, each with half of every batch
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import diffae_core as core
@@ -87,7 +89,8 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
             raise FileExistsError(f"found an unfinished run, {state}: add --resume to go on with it, or delete it")
         run.resume(state)
     interrupt, smooth_loss = Interrupt(), None
-    with tqdm(total=len(run), initial=run.step, desc=name, unit="step") as bar:
+    first = core.is_first_process()
+    with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not first) as bar:
         for record in run:
             if not math.isfinite(record.loss):
                 raise ValueError(
@@ -97,11 +100,12 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
             smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
             bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
             bar.update()
-            if interrupt.asked or record.step % SAVE_EVERY_STEPS == 0:
+            stop = core.any_process(interrupt.asked, run.model.device)
+            if first and (stop or record.step % SAVE_EVERY_STEPS == 0):
                 run.save(state)
-            if interrupt.asked:
+            if stop:
                 raise KeyboardInterrupt
-            if record.step % run.steps_per_epoch == 0:
+            if first and record.step % run.steps_per_epoch == 0:
                 each_epoch(record.step // run.steps_per_epoch)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -186,6 +190,8 @@ def get_judge(options: argparse.Namespace, device: torch.device, training: core.
 
 def finish(model: torch.nn.Module, path: Path, name: str, options: argparse.Namespace) -> torch.nn.Module:
     """Save a trained model, and remove the state of its run, which is not needed any more."""
+    if not core.is_first_process():
+        return model
     model.save_checkpoint(path)
     options.written.append(path)
     (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
@@ -228,21 +234,33 @@ def draw_from_nothing(options: argparse.Namespace, prior: core.LatentPrior, mode
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    core.join_processes()
+    logging.basicConfig(format="%(message)s", level=logging.INFO if core.is_first_process() else logging.WARNING)
     device = core.choose_device(options.device)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     options.written = []
+    lock = FileLock(options.output_dir / ".lock")  # free again when this process ends, however it ends
+    try:
+        if core.is_first_process():
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise OSError(
+            f"another run writes to {options.output_dir}: wait for it, or choose another --output-dir"
+        ) from None
     training, _ = core.split_training(core.load_mnist("train"))
     test = core.load_mnist("test")
     used = training.subset(slice(0, options.train_digits))
     autoencoder = get_autoencoder(options, device, used)
     model = get_diffusion_model(options, device, used, autoencoder)
-    draw_pictures(options, autoencoder, model, test)
-    if options.pretrained or options.train_prior:
-        draw_from_nothing(options, get_prior(options, device, used, autoencoder), model)
+    prior = get_prior(options, device, used, autoencoder) if options.pretrained or options.train_prior else None
     count = min(options.quality_digits, len(test), len(training))
-    if count >= 2:
-        judge = get_judge(options, device, used)
+    judge = get_judge(options, device, used) if count >= 2 else None
+    if not core.is_first_process():
+        return
+    draw_pictures(options, autoencoder, model, test)
+    if prior is not None:
+        draw_from_nothing(options, prior, model)
+    if judge is not None:
         real = test.subset(core.spread(len(test), count))
         steps = tuple(options.quality_steps)
         figures = core.quality(autoencoder, model, judge, real, training, steps, options.seed, progress=tqdm)

@@ -12,18 +12,23 @@ import torch
 
 import diffae_core as core
 from diffae_core import widgets
+from diffae_core.clue_panel import CluePanel
 from diffae_core.playground import Playground
 
 
 def make_panels() -> dict[str, widgets.Panel]:
     digits = core.load_sample("test").subset(core.spread(1000, 30))
     autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
+    head = core.BayesianLastLayer(autoencoder.encoder, autoencoder.latent_dim)
+    for _ in core.train_last_layer(head, autoencoder.encode_dataset(core.load_sample("train"))):
+        pass
     return {
         "01 blend": widgets.BlendPanel(autoencoder, digits),
         "02 noise": widgets.NoisePanel(digits),
         "03 denoiser": widgets.DenoiserPanel(autoencoder, model, digits),
         "04 filmstrip": widgets.FilmstripPanel(autoencoder, model, digits),
         "A1 walk": widgets.WalkPanel(autoencoder, model, digits),
+        "A2 CLUE": CluePanel(autoencoder, model, head, digits),
         "05 playground": Playground(autoencoder, model, digits, core.load_sample("train")),
     }
 

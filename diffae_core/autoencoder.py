@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from diffae_core import checkpoints
 from diffae_core.checks import check_count, check_images, check_latents
@@ -76,6 +78,31 @@ class SimpleAutoencoder(nn.Module):
             TypeError, ValueError: not such latents.
         """
         return self.decoder(check_latents(latents, self.latent_dim).to(self.device))
+
+    @torch.no_grad()
+    def encode_dataset(
+        self, dataset: Dataset, batch_size: int = 500, device: str | torch.device | None = None, as_numpy: bool = False
+    ) -> TensorDataset | tuple[np.ndarray, np.ndarray]:
+        """The latents and labels of a whole dataset, for other people's heads, probes and maps.
+
+        Args:
+            dataset: pairs ``(image (1, 28, 28) in [0, 1], label)``, such as ``Digits`` or torchvision's ``MNIST``.
+            batch_size: images at a time.
+            device: where to compute, if not where the autoencoder lives; it is there again afterwards.
+            as_numpy: give a pair of arrays, for scikit-learn and UMAP, in place of a ``TensorDataset``.
+
+        Returns:
+            Features float32 ``(N, latent_dim)`` and labels int64 ``(N,)``, on the CPU, in the dataset's order.
+        """
+        home, was_training = self.device, self.training
+        self.to(choose_device(device) if device is not None else home).eval()
+        try:
+            batches = [(self.encode(images).cpu(), labels) for images, labels in DataLoader(dataset, batch_size)]
+        finally:
+            self.to(home).train(was_training)
+        features = torch.cat([torch.empty(0, self.latent_dim), *(latents for latents, _ in batches)])
+        labels = torch.cat([torch.empty(0, dtype=torch.int64), *(labels for _, labels in batches)])
+        return (features.numpy(), labels.numpy()) if as_numpy else TensorDataset(features, labels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode and decode: images in, their reconstructions out, both ``(N, 1, 28, 28)`` in [0, 1]."""

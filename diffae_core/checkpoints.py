@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ def load(path: str | Path, kind: str) -> dict:
             f"expected a {kind} checkpoint at {path}, found no file: train one first, or check the path"
         )
     try:
+        _check_zip(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
@@ -82,6 +84,17 @@ def load(path: str | Path, kind: str) -> dict:
     return contents
 
 
+def _check_zip(path: Path) -> None:
+    """A checkpoint is a zip archive, not compressed: it unpacks to no more than its own size, and has checksums."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it would unpack to {unpacked:,} bytes, more than it is itself")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
+
+
 def save_model(model: torch.nn.Module, path: str | Path) -> None:
     """Save a model's class, configuration and weights."""
     save({"kind": type(model).__name__, "config": model.config, "weights": model.state_dict()}, path)
@@ -96,29 +109,55 @@ def load_weights(model: torch.nn.Module, path: str | Path) -> None:
             f"expected {path} to hold a {type(model).__name__} with {model.config}, got one with {found}: "
             f"build the model with those sizes, or use {type(model).__name__}.from_pretrained({str(path)!r})"
         )
-    _load_state(model, contents.get("weights"), path)
+    check_state(model, contents.get("weights"), path)
+    model.load_state_dict(contents["weights"])
 
 
 def build_model(model_class: type, path: str | Path | None, device: str | torch.device | None) -> torch.nn.Module:
-    """Build a ``model_class`` with the configuration and weights in ``path`` (None: the shipped ones), in eval mode."""
+    """Build a ``model_class`` with the configuration and weights in ``path`` (None: the shipped ones), in eval mode.
+
+    It is built without memory first (torch's "meta" device), and with it only if the weights in the file fit it.
+    """
     path = PRETRAINED / model_class.shipped_weights if path is None else Path(path)
     contents = load(path, model_class.__name__)
+    config, weights = contents.get("config"), contents.get("weights")
     try:
-        model = model_class(**contents["config"], device=device)
-    except (KeyError, TypeError) as error:
+        _check_sizes(config, weights)
+        with torch.device("meta") as meta:
+            outline = model_class(**config, device=meta)
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"expected a {model_class.__name__} checkpoint at {path}, got a wrong configuration: {error}"
         ) from error
-    _load_state(model, contents.get("weights"), path)
+    check_state(outline, weights, path)
+    model = model_class(**config, device=device)
+    model.load_state_dict(weights)
     return model.eval()
 
 
-def _load_state(model: torch.nn.Module, weights: object, path: str | Path) -> None:
-    try:
-        finite = all(bool(torch.isfinite(weight).all()) for weight in weights.values())
-        if not finite:
-            raise ValueError("a weight is NaN or infinite")
-        model.load_state_dict(weights)
-    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"expected the weights of a {type(model).__name__} in {path}, got others: {reason}") from error
+def _check_sizes(config: dict, weights: dict) -> None:
+    """Refuse sizes above the longest side of any weight and the count of weights: they could fill the memory."""
+    largest = max([len(weights), *(side for weight in weights.values() for side in weight.shape)])
+    for name, value in config.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and number > largest:
+                raise ValueError(f"{name} of {value} does not go with its weights")
+
+
+def check_state(module: torch.nn.Module, state: object, path: str | Path) -> None:
+    """Refuse a state that is not the module's: other names, shapes or types, or a number that is not finite.
+
+    Raises:
+        ValueError: it is not; the message names ``path`` and the first difference.
+    """
+    wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in module.state_dict().items()}
+    message = f"expected the weights of a {type(module).__name__} in {path}, got others"
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise ValueError(f"{message}: {type(state).__name__} in place of named tensors")
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{message}: {name} is {found.get(name, 'missing')}, wanted {wanted.get(name, 'none')}")
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{message}: {name} holds NaN or infinity")

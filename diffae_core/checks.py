@@ -22,7 +22,7 @@ def check_images(images: Tensor, size: int = 28, scaled: bool = True) -> Tensor:
     """
     global _warned_about_range
     wanted = f"expected {'images' if scaled else 'noisy images'} (N, 1, {size}, {size}), float32, got"
-    _check_tensor(images, wanted)
+    check_tensor(images, wanted)
     got = f"{wanted} {tuple(images.shape)}"
     if images.ndim == 2:
         raise ValueError(f"{got}: add the batch and channel dimensions with image[None, None]")
@@ -47,16 +47,17 @@ def check_images(images: Tensor, size: int = 28, scaled: bool = True) -> Tensor:
     return images
 
 
-def check_latents(latents: Tensor, latent_dim: int, count: int | None = None) -> Tensor:
-    """Return ``latents`` if they are float32 ``(N, latent_dim)`` and finite, and N is ``count`` where one is given.
+def check_latents(latents: Tensor, latent_dim: int | None = None, count: int | None = None) -> Tensor:
+    """Return ``latents`` if they are float32 ``(N, latent_dim)`` and finite; with None any width or count will do.
 
     Raises:
         TypeError: not a tensor.
         ValueError: wrong rank, width, count, dtype, or a value that is not finite.
     """
-    wanted = f"expected latents ({'N' if count is None else count}, {latent_dim}), float32, got"
-    _check_tensor(latents, wanted)
-    if latents.ndim != 2 or latents.shape[1] != latent_dim:
+    shape = f"({'N' if count is None else count}, {latent_dim or 'latent_dim'})"
+    wanted = f"expected latents {shape}, float32, got"
+    check_tensor(latents, wanted)
+    if latents.ndim != 2 or latents.shape[1] != (latent_dim or latents.shape[1]):
         raise ValueError(f"{wanted} {tuple(latents.shape)}: take them from the encode() of this model's autoencoder")
     if count is not None and len(latents) != count:
         raise ValueError(f"{wanted} {tuple(latents.shape)}: give one latent for each image, e.g. with latents.expand")
@@ -96,7 +97,8 @@ def check_number(value: float, name: str, low: float, high: float) -> float:
     return float(value)
 
 
-def _check_tensor(value: object, wanted: str) -> None:
+def check_tensor(value: object, wanted: str) -> None:
+    """A TypeError, which begins with ``wanted``, where ``value`` is no tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{wanted} {type(value).__name__}: convert it with diffae_core.as_images or torch.as_tensor")
 

@@ -44,7 +44,6 @@ def step_times(num_steps: int, spacing: str = "uniform") -> list[float]:
     return fractions
 
 
-@torch.no_grad()
 def ddim_sample(
     denoiser: Denoiser,
     x_t: Tensor,
@@ -56,6 +55,7 @@ def ddim_sample(
     callback: StepCallback | None = None,
     schedule: CosineSchedule = CosineSchedule(),
     spacing: str = "uniform",
+    differentiable: bool = False,
 ) -> Tensor:
     """Walk from noisy images ``x_t`` at time ``start`` to clean ones at time 0, in ``num_steps`` steps.
 
@@ -78,25 +78,26 @@ def ddim_sample(
         callback: called after each step as ``callback(step, x_t, x_0)``, steps counted from 1.
         schedule: the signal and noise rates.
         spacing: how the steps divide the time (:func:`step_times`), each time being a share of ``start``.
+        differentiable: keep what gradients need, in memory, for all steps.
 
     Returns:
         The clean images, in the denoiser's scale.
     """
     times = step_times(num_steps, spacing)
-    for step, (now, following) in enumerate(zip(times, times[1:]), start=1):
-        signal, noise_rate = schedule.rates(start * now)
-        signal_next, noise_next = schedule.rates(start * following)
-        clean, noise = denoiser(x_t, start * now, latents)
-        x_t = signal_next * clean
-        if eta > 0:
-            sigma = (
-                eta * noise_next / noise_rate.clamp(min=1e-6) * (1 - (signal / signal_next) ** 2).clamp(min=0).sqrt()
-            )
-            x_t = x_t + sigma * random_normal(tuple(x_t.shape), x_t.device, generator)
-            noise_next = (noise_next**2 - sigma**2).clamp(min=0).sqrt()
-        x_t = x_t + noise_next * noise
-        if callback is not None:
-            callback(step, x_t, clean)
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        for step, (now, following) in enumerate(zip(times, times[1:]), start=1):
+            signal, noise_rate = schedule.rates(start * now)
+            signal_next, noise_next = schedule.rates(start * following)
+            clean, noise = denoiser(x_t, start * now, latents)
+            x_t = signal_next * clean
+            if eta > 0:
+                shrunk = (1 - (signal / signal_next) ** 2).clamp(min=0).sqrt()
+                sigma = eta * noise_next / noise_rate.clamp(min=1e-6) * shrunk
+                x_t = x_t + sigma * random_normal(tuple(x_t.shape), x_t.device, generator)
+                noise_next = (noise_next**2 - sigma**2).clamp(min=0).sqrt()
+            x_t = x_t + noise_next * noise
+            if callback is not None:
+                callback(step, x_t, clean)
     return x_t
 
 

@@ -10,6 +10,8 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     Raises:
         ValueError: the name is unknown, or this machine has no such device.
     """
+    if name == torch.device("meta"):  # shapes without memory: how a checkpoint is checked before it is loaded
+        return name
     available = ["cpu"]
     if torch.backends.mps.is_available():
         available.insert(0, "mps")

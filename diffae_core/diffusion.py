@@ -1,4 +1,4 @@
-"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind five verbs."""
+"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs."""
 
 from pathlib import Path
 
@@ -218,10 +218,12 @@ class DiffusionModel(nn.Module):
         rates = self.schedule.rates(times)
         return from_velocity(x_t, self.network(x_t, rates[1].flatten(), latents), *rates)
 
-    def _sample(self, x_t, latents, times, num_steps, eta, generator, callback, spacing) -> Tensor:
+    def _sample(
+        self, x_t, latents, times, num_steps, eta, generator, callback, spacing, differentiable=False
+    ) -> Tensor:
         latents = check_latents(latents, self.latent_dim, len(x_t)).to(self.device)
         num_steps, eta = check_count(num_steps, "num_steps"), check_number(eta, "eta", 0, 1)
-        walk = (num_steps, eta, generator, callback, self.schedule, spacing)
+        walk = (num_steps, eta, generator, callback, self.schedule, spacing, differentiable)
         clean = ddim_sample(self._denoise, x_t, latents, times, *walk)
         return ((clean + 1) / 2).clamp(0, 1)
 
@@ -244,3 +246,39 @@ class DiffusionModel(nn.Module):
     ) -> "DiffusionModel":
         """The shipped model, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
         return checkpoints.build_model(cls, path, device)
+
+
+class LatentDecoder(nn.Module):
+    """Latents -> images through the diffusion model, always from the same noise: what differs is due to z alone.
+
+    Args:
+        diffusion_model: trained.
+        num_steps, spacing: of DDIM, at eta 0.
+        x_T: the noise, ``(1, 1, 28, 28)`` for all latents alike, or one for each; None draws one from seed 0.
+        differentiable: keep what the gradient with respect to z needs: memory for all steps.
+    """
+
+    def __init__(
+        self,
+        diffusion_model: DiffusionModel,
+        num_steps: int = 20,
+        x_T: Tensor | None = None,
+        spacing: str = "uniform",
+        differentiable: bool = False,
+    ):
+        super().__init__()
+        self.diffusion_model, self.num_steps, self.spacing = diffusion_model, num_steps, spacing
+        self.differentiable = differentiable
+        size = diffusion_model.image_size
+        if x_T is None:
+            x_T = random_normal((1, 1, size, size), diffusion_model.device, torch.Generator().manual_seed(0))
+        x_T = check_images(x_T, size, scaled=False).detach().clone()
+        self.register_buffer("x_T", x_T.to(diffusion_model.device), persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]."""
+        count = len(check_latents(z, self.diffusion_model.latent_dim))
+        x_T = self.x_T.expand(count, -1, -1, -1) if len(self.x_T) == 1 else self.x_T
+        times = torch.ones(len(x_T), device=x_T.device)
+        walk = (self.num_steps, 0.0, None, None, self.spacing, self.differentiable)
+        return self.diffusion_model._sample(x_T, z, times, *walk)

@@ -59,7 +59,8 @@ class Judge(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
         """Penultimate features ``(N, 128)`` and labels ``(N,)`` of images in [0, 1], on the CPU."""
-        features = torch.cat([self.features(check_images(part).to(self.device)) for part in images.split(batch_size)])
+        parts = check_images(images).split(batch_size)
+        features = torch.cat([self.features(part.to(self.device)) for part in parts])
         return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
 
     def save_checkpoint(self, path: str | Path) -> None:
@@ -168,13 +169,11 @@ def loss_by_time(
     Raises:
         TypeError, ValueError: not such images, latents or times.
     """
+    images = check_images(images, model.image_size).to(model.device)
+    latents = check_latents(latents, model.latent_dim, len(images)).to(model.device)
     if not isinstance(times, Tensor) or times.ndim != 1 or len(times) == 0 or len(images) == 0:
         raise ValueError("expected one or more images and times as a tensor (T,), T of 1 or more")
-    images, latents = (
-        check_images(images, model.image_size).to(model.device),
-        check_latents(latents, model.latent_dim, len(images)),
-    )
-    noise, latents = random_normal(tuple(images.shape), model.device, generator), latents.to(model.device)
+    noise = random_normal(tuple(images.shape), model.device, generator)
     return torch.stack(
         [model.loss(images, latents, check_time(time, len(images), model.device), noise).mean() for time in times]
     ).cpu()

@@ -12,6 +12,7 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: a class without an example, or counts that do not match.
     """
+    check_latents(latents)
     if len(latents) != len(labels) or labels.ndim != 1:
         raise ValueError(f"expected one label for each latent, got {len(latents)} latents and {len(labels)} labels")
     if set(labels.tolist()) - set(range(10)):
@@ -36,7 +37,7 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
     Raises:
         ValueError: more directions asked for than there are.
     """
-    most = min(len(latents) - 1, latents.shape[1])
+    most = min(len(check_latents(latents)) - 1, latents.shape[1])
     if check_count(count, "count") > most:
         raise ValueError(f"expected count of {most} or less for latents {tuple(latents.shape)}, got {count}")
     _, singular_values, directions = torch.linalg.svd(latents - latents.mean(dim=0), full_matrices=False)
@@ -82,8 +83,7 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
     Raises:
         TypeError, ValueError: not such latents or directions, a direction without length, an infinite strength.
     """
-    check_latents(latents, latents.shape[-1] if isinstance(latents, Tensor) and latents.ndim else 0)
-    count, latent_dim = latents.shape
+    count, latent_dim = check_latents(latents).shape
     if direction.shape not in ((latent_dim,), (1, latent_dim), (count, latent_dim)):
         wanted = f"a direction ({latent_dim},) or ({count}, {latent_dim})"
         raise ValueError(f"expected {wanted} for latents {tuple(latents.shape)}, got {tuple(direction.shape)}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count, check_images
+from diffae_core.checks import check_count, check_images, check_tensor
 
 
 def percent_equal(labels: Tensor, wanted: Tensor) -> float:
@@ -73,7 +73,8 @@ def ssim(images_a: Tensor, images_b: Tensor) -> float:
     from torchmetrics.functional.image import structural_similarity_index_measure  # when first used
 
     for images in (images_a, images_b):
-        check_images(images, images_a.shape[-1])
+        check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+        check_images(images, images_a.shape[-1] if images_a.ndim else 0)
     if images_a.shape != images_b.shape or len(images_a) == 0 or images_a.shape[-1] < 11:
         shapes = f"{tuple(images_a.shape)} and {tuple(images_b.shape)}"
         raise ValueError(f"expected pairs of pictures (N, 1, H, W), one or more, of 11 x 11 or larger, got {shapes}")
@@ -83,8 +84,7 @@ def ssim(images_a: Tensor, images_b: Tensor) -> float:
 def _check_crowds(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
     """Both as float64 on the CPU, if they are crowds of features of one width."""
     for features in (a, b):
-        if not isinstance(features, Tensor):
-            raise TypeError(f"expected features as a tensor (N, D), got {type(features).__name__}: use torch.as_tensor")
+        check_tensor(features, "expected features (N, D) as a tensor, got")
         if features.ndim != 2 or not bool(torch.isfinite(features).all()):
             wrong = "a value that is NaN or infinite" if features.ndim == 2 else tuple(features.shape)
             raise ValueError(f"expected features (N, D), finite, got {wrong}: flatten pictures with images.flatten(1)")

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffae_core.checkpoints import write_whole
+from diffae_core.checks import check_tensor
 
 
 def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -19,8 +20,11 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
         columns: digits in a row; None puts all in one.
         gap: pixels of light grey between them.
     """
-    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
-        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
+    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1 or not bool(torch.isfinite(images).all()):
+        raise ValueError(
+            f"expected one or more pictures (N, 1, H, W), finite, got {tuple(images.shape)}: see as_images"
+        )
     count, _, height, width = images.shape
     columns = count if columns is None else columns
     rows = -(-count // columns)

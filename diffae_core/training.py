@@ -17,6 +17,7 @@ from diffae_core.checks import check_count, check_latents
 from diffae_core.data import Digits, as_images
 from diffae_core.devices import has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
+from diffae_core.processes import average_over_processes, my_share, process_count
 
 # (numbers of the digits in this batch, where its randomness comes from) -> the batch's mean loss
 BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
@@ -76,6 +77,11 @@ class Training:
     ):
         self.model, self.batch_loss, self.config, self.data = model, batch_loss, config, data
         self.num_examples = check_count(num_examples, "the number of training examples")
+        if min(num_examples, config.batch_size) % process_count():
+            raise ValueError(
+                f"expected batches that {process_count()} processes can share evenly, got batches of "
+                f"{min(num_examples, config.batch_size)}: choose a batch_size that is a multiple"
+            )
         self.steps_per_epoch = max(1, num_examples // config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.step = 0
@@ -102,6 +108,8 @@ class Training:
                 loss = self.batch_loss(self._batch(), generator)
             self.optimizer.zero_grad()
             loss.backward()
+            loss = loss.detach()
+            average_over_processes([loss, *(p.grad for p in self.model.parameters() if p.grad is not None)])
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
             self.optimizer.step()
             self._update_ema()
@@ -169,13 +177,16 @@ class Training:
                     f"expected the run in {path} to have {name} {value}, got {contents.get(name)}: "
                     "resume with the options it was started with, or start anew in another folder"
                 )
+        checkpoints.check_state(self.model, contents.get("weights"), path)
+        checkpoints.check_state(self.ema, contents.get("ema"), path)
         try:
-            self.model.load_state_dict(contents["weights"])
-            self.ema.load_state_dict(contents["ema"])
+            step = check_count(contents["step"], "step", 0)
             self.optimizer.load_state_dict(contents["optimizer"])
-            self.step = contents["step"]
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"expected a whole training run in {path}, got a damaged one: {error}") from error
+        self.model.load_state_dict(contents["weights"])
+        self.ema.load_state_dict(contents["ema"])
+        self.step = step
 
 
 def train_autoencoder(
@@ -190,7 +201,8 @@ def train_autoencoder(
     pixels = digits.pixels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        images = as_images(pixels[index.to(pixels.device)])
+        (index,) = my_share(index.to(pixels.device))
+        images = as_images(pixels[index])
         return F.mse_loss(model.decoder(model.encoder(images)).float(), images)
 
     return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels))
@@ -232,10 +244,10 @@ def train_diffusion(
         data = fingerprint(digits.pixels, codes)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        index = index.to(pixels.device)
+        noise = random_normal((len(index), *pixels.shape[1:]), pixels.device, generator)
+        times = torch.rand(len(index), generator=generator).to(pixels.device)
+        index, noise, times = my_share(index.to(pixels.device), noise, times)
         images = as_images(pixels[index])
-        noise = random_normal(tuple(images.shape), images.device, generator)
-        times = torch.rand(len(images), generator=generator).to(images.device)
         return model.loss(images, trained.encoder(images) if joint else codes[index], times, noise).mean()
 
     return Training(trained, batch_loss, len(digits), config, data)

@@ -14,7 +14,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2).exp()
+        frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2, device="cpu").exp()
         self.register_buffer("angular_speeds", 2 * math.pi * frequencies, persistent=False)
 
     def forward(self, noise_level: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ def shows(cell, kind):
     return any(kind in output.get("data", {}) for output in cell.outputs)
 
 
-def test_there_are_five_in_order_and_an_appendix():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "A1"]
+def test_there_are_five_in_order_and_two_appendices():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "A1", "A2"]
 
 
 @every_notebook

@@ -26,12 +26,12 @@ def split_bound(requirement: str) -> tuple[str, str]:
 def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert extras["test"].pop(0) == "diffae-core[lab]"
+    assert extras["test"].pop(0) == "diffae-core[lab,uncertainty]"
     wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + extras["test"]))
     wanted["python"] = project["requires-python"]
     lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()
     entries = [line.strip().removeprefix("- ") for line in lines]
-    assert entries[-1] == "pip: [-e .]"
+    assert entries[-1].split("  #")[0] == 'pip: [-e ".[uncertainty]"]'
     found = dict(split_bound(entry.split("  #")[0]) for entry in entries[:-1])
     assert found.pop("pip") == ""
     assert found == wanted
@@ -43,11 +43,19 @@ def test_public_names_exist_and_are_documented():
         assert getattr(core, name).__doc__, name
 
 
-def test_the_readmes_tables_are_those_of_the_results():
-    section = (ROOT / "README.md").read_text().split("## What comes back")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(rows) > 15
-    assert set(rows) <= set((ROOT / "RESULTS.md").read_text().splitlines())
+@pytest.mark.parametrize(
+    ("section", "results", "at_least"),
+    [
+        ("What comes back", "RESULTS.md", 15),
+        ("How fast", "benchmarks/RESULTS.md", 5),
+        ("How it doubts", "benchmarks/UNCERTAINTY.md", 5),
+    ],
+)
+def test_the_readmes_tables_are_those_of_the_results(section, results, at_least):
+    text = (ROOT / "README.md").read_text().split(f"## {section}")[1].split("\n## ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) >= at_least
+    assert set(rows) <= set((ROOT / results).read_text().splitlines())
 
 
 def test_importing_the_package_imports_nothing_that_is_slow_and_not_needed_yet():

@@ -15,12 +15,12 @@ SMALL = ["--device", "cpu", "--train-digits", "640", "--widths", "8", "16", "--b
 SMALL += ["--autoencoder-epochs", "1", "--quality-digits", "0", "--num-steps", "2"]
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, launcher=(), **options):
     """Start the script in a folder that is not the repository's; it finds MNIST, or takes the sample."""
     (folder / "elsewhere").mkdir(exist_ok=True)
-    command = [sys.executable, ROOT / "train_ddim_mnist.py", "--output-dir", folder / "output", *arguments]
+    command = [sys.executable, *launcher, ROOT / "train_ddim_mnist.py", "--output-dir", folder / "output", *arguments]
     return subprocess.Popen(
-        command, cwd=folder / "elsewhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder / "elsewhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
 
 
@@ -42,7 +42,7 @@ def weights(folder):
 def test_from_nothing_then_again_from_what_was_written(script, tmp_path):
     prior = ["--train-prior", "--prior-epochs", "1"]
     out, _ = finished(script(*SMALL, *prior, "--epochs", "5"))
-    made = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*.*")}
+    made = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*.*")} - {".lock"}
     assert made == {
         "autoencoder_weights.pt",
         "diffusion_model.pt",
@@ -104,3 +104,24 @@ def test_errors_are_one_line(script, tmp_path):
 def test_unknown_device_is_one_line(script):
     _, error = finished(script("--device", "abacus"), code=1)
     assert error.startswith("error: expected a device from") and error.count("\n") == 1
+
+
+def test_two_processes_make_the_weights_of_one(tmp_path):
+    """Each takes half of every batch. Sums in another order round differently, and training enlarges that."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for folder, started_by in zip(folders, ((), launcher)):
+        folder.mkdir()
+        out, _ = finished(start(folder, *SMALL, "--epochs", "3", launcher=started_by))
+        assert out.count("Files written") == 1
+    one, two = map(weights, folders)
+    moved = torch.cat([(one[name] - two[name]).flatten().abs() for name in one])
+    assert (moved > 1e-4).float().mean() < 0.005  # AdamW makes steps of full length out of gradients that are rounding
+    assert moved.max() < 0.05
+
+
+def test_processes_that_cannot_share_a_batch_say_so(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*SMALL, "--epochs", "1", "--batch-size", "15"]
+    _, error = finished(start(tmp_path, *arguments, launcher=launcher), code=1)
+    assert "expected batches that 2 processes can share evenly, got batches of 15" in error

@@ -13,6 +13,7 @@ from PIL import Image
 
 import diffae_core as core
 from diffae_core import widgets
+from diffae_core.clue_panel import CluePanel
 from diffae_core.playground import Playground
 
 
@@ -30,16 +31,25 @@ def panels(tmp_path_factory):
         "denoiser": widgets.DenoiserPanel(autoencoder, model, digits),
         "filmstrip": widgets.FilmstripPanel(autoencoder, model, digits),
         "walk": widgets.WalkPanel(autoencoder, model, digits),
+        "clue": CluePanel(autoencoder, model, doubtful_head(autoencoder, digits), digits),
         "playground": Playground(autoencoder, model, digits, core.load_sample("train"), folder=folder),
     }
 
 
-NAMES = ["blend", "noise", "denoiser", "filmstrip", "walk", "playground"]
+def doubtful_head(autoencoder, digits):
+    head = core.BayesianLastLayer(autoencoder.encoder, autoencoder.latent_dim)
+    for _ in core.train_last_layer(head, autoencoder.encode_dataset(digits), core.TrainingConfig(20, 4, 1e-2)):
+        pass
+    return head
+
+
+NAMES = ["blend", "noise", "denoiser", "filmstrip", "walk", "clue", "playground"]
+LISTS = ipywidgets.Dropdown | ipywidgets.SelectionSlider
 
 
 def choices(control):
     """The ends of a slider, or the first and last of a list."""
-    if isinstance(control, ipywidgets.Dropdown):
+    if isinstance(control, LISTS):
         values = [option[1] if isinstance(option, tuple) else option for option in control.options]
         return values[0], values[-1]
     return control.min, control.max

@@ -1,0 +1,199 @@
+"""Appendix A2: how sure is a classifier on latents, and how must a digit change for it to become sure?"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from diffae_core.checks import check_count, check_images, check_latents, check_number, check_tensor
+from diffae_core.devices import random_normal
+from diffae_core.training import Training, TrainingConfig, fingerprint
+
+
+class BayesianLastLayer(nn.Module):
+    """A linear classifier of latents that knows its weights only roughly: each is a Gaussian, N(mean, std^2).
+
+    Mean-field variational inference (Blundell et al. 2015, arXiv 1505.05424). The prior of each weight is
+    N(0, prior_sigma^2); training widens a weight's Gaussian to it again wherever the data say nothing.
+
+    Args:
+        backbone: images -> latents, such as ``autoencoder.encoder``. It is frozen: nothing here gives it a gradient.
+        latent_dim: numbers in a latent.
+        num_classes: classes to tell apart.
+        prior_sigma: standard deviation of the prior, above 0.
+    """
+
+    def __init__(self, backbone: nn.Module, latent_dim: int, num_classes: int = 10, prior_sigma: float = 0.1):
+        super().__init__()
+        self.latent_dim, self.num_classes = (
+            check_count(latent_dim, "latent_dim"),
+            check_count(num_classes, "classes", 2),
+        )
+        self.prior_sigma = check_number(prior_sigma, "prior_sigma", 1e-6, 1e6)
+        self.config = {"latent_dim": latent_dim, "num_classes": num_classes, "prior_sigma": prior_sigma}
+        self.backbone = backbone
+        self.mean = nn.Parameter(torch.zeros(num_classes, latent_dim + 1))  # the last column is the bias
+        self.raw_std = nn.Parameter(torch.full_like(self.mean, -4.0))  # its softplus is the std, 0.018 to begin with
+        device = next((parameter.device for parameter in backbone.parameters()), None)
+        self.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.mean.device
+
+    def kl(self) -> Tensor:
+        """Kullback-Leibler divergence of the weights' Gaussians from the prior, summed over all weights, in nats.
+
+        ``log(prior_sigma / std) + (std^2 + mean^2) / (2 prior_sigma^2) - 1/2`` for each.
+        """
+        std, prior = F.softplus(self.raw_std), self.prior_sigma
+        return ((prior / std).log() + (std**2 + self.mean**2) / (2 * prior**2) - 0.5).sum()
+
+    def draw_logits(self, z: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Logits ``(S, N, num_classes)`` of latents under S draws of the weights, the same draws for all N."""
+        noise = random_normal((num_samples, *self.mean.shape), self.device, generator)
+        weights = self.mean + F.softplus(self.raw_std) * noise  # (S, C, D + 1): reparameterised, so differentiable
+        return z @ weights[..., :-1].mT + weights[:, None, :, -1]
+
+    def loss(self, z: Tensor, labels: Tensor, num_examples: int, generator: torch.Generator | None = None) -> Tensor:
+        """The negative ELBO for one example, from a batch: cross-entropy under one draw, plus KL / num_examples."""
+        return F.cross_entropy(self.draw_logits(z, 1, generator)[0], labels) + self.kl() / num_examples
+
+    def sample_predict_z(self, z: Tensor, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
+        """Class probabilities of latents under draws of the weights; differentiable.
+
+        Args:
+            z: ``(N, latent_dim)``.
+            num_samples: how many draws, S.
+            generator: where they come from; seeded alike, it gives the same weights.
+
+        Returns:
+            ``(S, N, num_classes)``.
+
+        Raises:
+            TypeError, ValueError: not such latents, or no whole number of samples.
+        """
+        z = check_latents(z, self.latent_dim).to(self.device)
+        return self.draw_logits(z, check_count(num_samples, "num_samples"), generator).softmax(dim=-1)
+
+    def sample_predict(
+        self, images: Tensor, num_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone."""
+        with torch.no_grad():
+            z = self.backbone(check_images(images).to(self.device))
+        return self.sample_predict_z(z, num_samples, generator)
+
+
+def train_last_layer(
+    head: BayesianLastLayer,
+    features: TensorDataset,
+    config: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0),
+) -> Training:
+    """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO."""
+    z, labels = (tensor.to(head.device) for tensor in features.tensors)
+    check_latents(z, head.latent_dim, len(labels))
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        index = index.to(z.device)
+        return head.loss(z[index], labels[index], len(labels), generator)
+
+    return Training(head, batch_loss, len(labels), config, fingerprint(z, labels))
+
+
+class Entropies(NamedTuple):
+    """What makes a prediction uncertain, each ``(N,)`` in nats; total = aleatoric + epistemic."""
+
+    total: Tensor  # entropy of the mean prediction
+    aleatoric: Tensor  # mean entropy of the single predictions: the picture itself is ambiguous
+    epistemic: Tensor  # their disagreement: weights that the data leave open
+
+
+def decompose_entropy(probabilities: Tensor) -> Entropies:
+    """Split the uncertainty of sampled predictions (Depeweg et al. 2018, arXiv 1710.07283).
+
+    ``H[mean_s p_s] = mean_s H[p_s] + mutual information``: total = aleatoric + epistemic.
+
+    Args:
+        probabilities: ``(S, N, C)``, each row summing to 1.
+
+    Raises:
+        ValueError: another shape, or rows that are no probabilities.
+    """
+    check_tensor(probabilities, "expected probabilities (S, N, C), got")
+    if probabilities.ndim != 3 or len(probabilities) == 0 or not probabilities.is_floating_point():
+        got = f"{tuple(probabilities.shape)}, {probabilities.dtype}"
+        raise ValueError(f"expected probabilities (S, N, C), floating-point, with S of 1 or more, got {got}")
+    rows = probabilities.detach().sum(dim=-1)
+    if not bool(((rows - 1).abs() < 1e-3).all() and (probabilities >= 0).all()):
+        raise ValueError("expected probabilities that are 0 or more and sum to 1: apply a softmax to logits first")
+
+    def entropy(p: Tensor) -> Tensor:
+        return -(p * p.clamp(min=1e-12).log()).sum(dim=-1)
+
+    total, aleatoric = entropy(probabilities.mean(dim=0)), entropy(probabilities).mean(dim=0)
+    return Entropies(total, aleatoric, total - aleatoric)
+
+
+def clue(
+    z0: Tensor,
+    head: BayesianLastLayer,
+    distance: str = "l2",
+    distance_weight: float = 0.005,
+    steps: int = 200,
+    learning_rate: float = 0.05,
+    decoder: nn.Module | None = None,
+    num_samples: int = 100,
+    seed: int = 0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Change latents until the classifier is sure of them, and as little as that takes.
+
+    Counterfactual Latent Uncertainty Explanations (Antoran et al. 2021, arXiv 2006.06848): Adam on z lowers
+
+    ``total entropy of the prediction at z + distance_weight * distance(z, z0)``
+
+    for each latent by itself, all at once. The weights are the same draws at every step.
+
+    Args:
+        z0: ``(N, latent_dim)``, where to begin.
+        head: trained.
+        distance: "l2" or "l1", between latents.
+        distance_weight: nats that one unit of distance must save; 0 or more.
+        steps, learning_rate: of Adam.
+        decoder: latents -> images, such as ``autoencoder.decoder``. With one, the distance is L1 between images,
+            summed over pixels, in place of that between latents.
+        num_samples: draws of the weights.
+        seed: of these draws.
+
+    Returns:
+        The new latents ``(N, latent_dim)``; and the history, ``steps + 1`` rows from z0 on: "entropy" and "distance",
+        each ``(steps + 1, N)``, and "latents" ``(steps + 1, N, latent_dim)``.
+
+    Raises:
+        TypeError, ValueError: not such latents or settings.
+    """
+    if distance not in ("l1", "l2"):
+        raise ValueError(f'expected distance "l1" or "l2", got {distance!r}; for pixels, give a decoder')
+    check_number(distance_weight, "distance_weight", 0, 1e6)
+    check_number(learning_rate, "learning_rate", 1e-9, 1e3)
+    z0 = check_latents(z0, head.latent_dim).detach().to(head.device)
+    z = z0.clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], learning_rate)
+    start = z0 if decoder is None else decoder(z0).detach().flatten(1)
+    order = 1 if decoder is not None or distance == "l1" else 2
+    history: dict[str, list[Tensor]] = {"entropy": [], "distance": [], "latents": []}
+    with torch.enable_grad():
+        for step in range(check_count(steps, "steps") + 1):
+            generator = torch.Generator().manual_seed(seed)
+            entropy = decompose_entropy(head.sample_predict_z(z, num_samples, generator)).total
+            here = z if decoder is None else decoder(z).flatten(1)
+            away = torch.linalg.vector_norm(here - start, ord=order, dim=1)
+            for name, value in zip(history, (entropy, away, z)):
+                history[name].append(value.detach().clone())
+            if step < steps:
+                (z.grad,) = torch.autograd.grad((entropy + distance_weight * away).sum(), z)
+                optimizer.step()
+    return z.detach(), {name: torch.stack(values) for name, values in history.items()}
