@@ -1,0 +1,356 @@
+"""Attempts to break what has been built: kills, damaged files, odd pictures, storms of events.
+
+make faults                                       ten minutes on 2 cores; writes benchmarks/RELIABILITY.md
+pytest tests/test_faults.py                       the same experiments with smaller counts
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import report
+import torch
+from PIL import Image
+
+import diffae_core as core
+from diffae_core import checkpoints, data, widgets
+
+SMALL = {"widths": (8, 16), "block_depth": 1, "latent_dim": 16, "device": "cpu"}
+ERRORS = (ValueError, RuntimeError, OSError)
+TRAIN = f"""
+import os, sys, torch, diffae_core as core
+torch.manual_seed(0)
+model = core.DiffusionModel(**{SMALL})
+digits = core.load_sample("train").subset(slice(0, 64))
+latents = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+run = core.train_diffusion(model, digits, latents, core.TrainingConfig(epochs=50, batch_size=16))
+if os.path.exists(sys.argv[1]):
+    run.resume(sys.argv[1])
+print("ready", flush=True)
+for record in run:
+    run.save(sys.argv[1])
+model.save_checkpoint(sys.argv[2])
+"""
+
+
+def kills(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
+    """Kill a training that saves at every step, again and again, until it has been killed so often.
+
+    Returns:
+        What was counted, and how often.
+    """
+    dice, found = random.Random(seed), Counter(killed=0, ended=0, saving=0, stuck=0, other=0)
+    program = folder / "train.py"
+    program.write_text(TRAIN)
+
+    def start(name: str) -> subprocess.Popen:
+        command = [sys.executable, program, folder / f"{name}_run.pt", folder / f"{name}.pt"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    whole = start("whole")
+    assert whole.communicate()[1] == "" and whole.returncode == 0
+    expected = core.DiffusionModel.from_pretrained(folder / "whole.pt", device="cpu").state_dict()
+    number = 0
+    while found["killed"] < count or found["ended"] == 0:
+        process = start(f"run{number}")
+        ready = process.stdout.readline() == "ready\n"
+        if not ready:
+            found["stuck"] += 1
+            number += 1
+            continue
+        try:
+            process.wait(timeout=dice.uniform(0.0, 0.8) if found["killed"] < count else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            found["killed"] += 1
+            found["saving"] += len(list(folder.glob(f".run{number}_run-*")))
+            for left in folder.glob(f".run{number}_run-*"):
+                left.unlink()
+            continue
+        weights = core.DiffusionModel.from_pretrained(folder / f"run{number}.pt", device="cpu").state_dict()
+        found["ended"] += 1
+        found["other"] += any(not torch.equal(weights[name], weight) for name, weight in expected.items())
+        number += 1
+    return {
+        "killed": found["killed"],
+        "of these while saving": found["saving"],
+        "could not be resumed": found["stuck"],
+        "runs that came to their end": found["ended"],
+        "of these with other weights than the uninterrupted run": found["other"],
+    }
+
+
+class RunsCode:
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def damage(kind: str, whole: bytes, path: Path, dice: random.Random, witness: Path) -> None:
+    """Write a checkpoint to ``path`` that is damaged in this way."""
+    contents = torch.load(io.BytesIO(whole), weights_only=True)
+    name = dice.choice([name for name, weight in contents["weights"].items() if weight.is_floating_point()])
+    if kind == "truncated":
+        path.write_bytes(whole[: dice.randrange(len(whole))])
+    elif kind == "bit flipped":
+        place, bits = dice.randrange(len(whole)), bytearray(whole)
+        bits[place] ^= 1 << dice.randrange(8)
+        path.write_bytes(bits)
+    elif kind == "another model's":
+        core.SimpleAutoencoder(16, "cpu").save_checkpoint(path)
+    elif kind == "other sizes":
+        weight = contents["weights"][name]
+        contents["weights"][name] = torch.zeros(*weight.shape, dice.randrange(1, 4)).squeeze(-1)[..., None]
+        checkpoints.save(contents, path)
+    elif kind == "NaN":
+        weight = contents["weights"][name] = contents["weights"][name].clone(memory_format=torch.contiguous_format)
+        weight.view(-1)[dice.randrange(weight.numel())] = dice.choice([float("nan"), float("inf")])
+        checkpoints.save(contents, path)
+    elif kind == "runs code":
+        contents["config"] = RunsCode(f"touch {witness}")
+        dice.choice([torch.save, lambda evil, file: file.write_bytes(pickle.dumps(evil))])(contents, path)
+    elif kind == "huge sizes":
+        if dice.random() < 0.5:
+            contents["config"] |= {"widths": (10 ** dice.randrange(5, 12), 16)}
+        else:
+            contents["weights"][name] = torch.zeros(1).expand(10**6, 10**6)
+        checkpoints.save(contents, path)
+    elif kind == "zip bomb":
+        source = zipfile.ZipFile(io.BytesIO(whole))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+            for member in source.infolist():
+                large = member.filename.endswith("data/0")
+                bomb.writestr(member.filename, bytes(2**28) if large else source.read(member))
+
+
+DAMAGES = {
+    "truncated": 70,
+    "bit flipped": 100,
+    "another model's": 10,
+    "other sizes": 40,
+    "NaN": 40,
+    "runs code": 20,
+    "huge sizes": 16,
+    "zip bomb": 4,
+}
+
+
+def damaged_checkpoints(counts: dict[str, int], folder: Path, seed: int = 0) -> tuple[list[list[str]], float]:
+    """Load damaged checkpoints.
+
+    Returns:
+        Rows of kind, files, refused, loaded and equal, and wrong (another error, an error that does not name the file,
+        other weights); and by how many MB the process has grown.
+    """
+    torch.manual_seed(0)
+    model, dice, rows = core.DiffusionModel(**SMALL), random.Random(seed), []
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    model.save_checkpoint(folder / "whole.pt")
+    whole, before, witness = (folder / "whole.pt").read_bytes(), report.peak_memory_mb(), folder / "ran"
+    for kind, count in counts.items():
+        found = Counter()
+        for number in range(count):
+            path = folder / f"damaged_{number}.pt"
+            damage(kind, whole, path, dice, witness)
+            try:
+                weights = core.DiffusionModel.from_pretrained(path, device="cpu").state_dict()
+            except ERRORS as error:
+                found["refused" if path.name in str(error) else "wrong"] += 1
+            except Exception:
+                found["wrong"] += 1
+            else:
+                equal = all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
+                found["equal" if equal else "wrong"] += 1
+            path.unlink()
+        found["wrong"] += witness.exists()
+        rows.append([kind, str(count), str(found["refused"]), str(found["equal"]), str(found["wrong"])])
+    return rows, report.peak_memory_mb() - before
+
+
+def damaged_mnist(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
+    """Damage MNIST's own files, which must be in the folder that DIFFAE_DATA_DIR names, one at a time."""
+    dice, found, good = random.Random(seed), Counter(refused=0, wrong=0), os.environ["DIFFAE_DATA_DIR"]
+    raw = folder / "MNIST" / "raw"
+    shutil.copytree(Path(good) / "MNIST" / "raw", raw, ignore=shutil.ignore_patterns("*.gz"))
+    os.environ["DIFFAE_DATA_DIR"] = str(folder)
+    data._mnist_folder.cache_clear()
+    try:
+        for number in range(count):
+            path = raw / list(data.MNIST_MD5)[number % 4]
+            whole = path.read_bytes()
+            place = dice.randrange(len(whole))
+            flipped = whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :]
+            path.write_bytes(dice.choice([whole[:place], flipped]))
+            try:
+                core.load_mnist("train" if path.name.startswith("train") else "test")
+                found["wrong"] += 1
+            except ValueError as error:
+                found["refused" if path.name in str(error) else "wrong"] += 1
+            path.write_bytes(whole)
+    finally:
+        os.environ["DIFFAE_DATA_DIR"] = good
+        data._mnist_folder.cache_clear()
+    return dict(found)
+
+
+def pictures() -> dict[str, tuple[bytes, bool]]:
+    """Pictures that someone might upload, and whether a digit can be read from each."""
+
+    def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, form, **options)
+        return buffer.getvalue()
+
+    paper = Image.new("L", (120, 160), 255)
+    paper.paste(0, (50, 30, 66, 130))
+    clear = Image.new("RGBA", (120, 160), (255, 255, 255, 0))
+    clear.paste((0, 0, 90, 255), (50, 30, 66, 130))
+    deep = Image.new("I;16", (120, 160), 65535)
+    deep.paste(0, (50, 30, 66, 130))
+    frames = {"save_all": True, "append_images": [paper.rotate(90), paper.rotate(45)]}
+    return {
+        "grey PNG": (encoded(paper), True),
+        "colour JPEG": (encoded(paper.convert("RGB"), "JPEG"), True),
+        "palette": (encoded(paper.convert("P")), True),
+        "palette with transparency": (encoded(clear.convert("P"), transparency=0), True),
+        "alpha": (encoded(clear), True),
+        "grey with alpha": (encoded(clear.convert("LA")), True),
+        "one bit": (encoded(paper.convert("1")), True),
+        "16 bit": (encoded(deep), True),
+        "CMYK JPEG": (encoded(paper.convert("CMYK"), "JPEG"), True),
+        "animated GIF": (encoded(paper, "GIF", **frames), True),
+        "one row of pixels": (encoded(paper.crop((0, 60, 120, 61))), True),
+        "one pixel": (encoded(Image.new("L", (1, 1))), False),
+        "empty paper": (encoded(Image.new("L", (120, 160), 255)), False),
+        "50 megapixels": (encoded(Image.new("1", (10_000, 5_000), 1)), False),
+        "a PNG cut short": (encoded(paper)[:120], False),
+        "text": (b"not a picture at all", False),
+        "nothing": (b"", False),
+        "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0 L9 9'/></svg>", False),
+        "a checkpoint": ((checkpoints.PRETRAINED / "judge.pt").read_bytes(), False),
+    }
+
+
+def uploads() -> list[list[str]]:
+    """Rows of picture, what came of it, and whether that is right."""
+    rows = []
+    for name, (content, readable) in pictures().items():
+        before = report.peak_memory_mb()
+        try:
+            digit = core.read_digit(content)
+            good = readable and digit.shape == (1, 1, 28, 28) and digit.min() >= 0 and 0.9 < digit.max() <= 1
+            outcome = "a digit"
+        except ValueError as error:
+            good, outcome = not readable and str(error).startswith("expected a"), "refused"
+        rows.append([name, outcome, "yes" if good and report.peak_memory_mb() - before < 100 else "no"])
+    return rows
+
+
+def storm(panel, events: int, dice: random.Random) -> tuple[float, float, bool]:
+    """Random events in bursts: (MB grown after the first quarter, seconds until the panel rests, all is well)."""
+    controls = list(panel.controls.values())
+
+    def resident() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def change() -> None:
+        control = dice.choice(controls)
+        if hasattr(control, "options"):
+            control.index = dice.randrange(len(control.options))
+        elif hasattr(control, "min"):
+            low, high = control.min, min(control.max, 20) if isinstance(control.min, int) else control.max
+            control.value = dice.randint(low, high) if isinstance(low, int) else dice.uniform(low, high)
+        else:
+            control.value = not control.value
+
+    async def run() -> tuple[float, float]:
+        warm = 0.0
+        for number in range(events):
+            change()
+            if number % 20 == 19:
+                await asyncio.sleep(0)
+            if number == events // 4:
+                warm = resident()
+        grown, began = resident() - warm, time.perf_counter()
+        await asyncio.sleep(widgets.REST_SECONDS + 0.01)  # the full picture is drawn within this
+        return grown, time.perf_counter() - began
+
+    grown, rest = asyncio.run(run())
+    well = panel.error is None and panel.image.value == panel.render(preview=False, **panel.state)
+    return grown, rest, well
+
+
+def storms(events: int) -> list[list[str]]:
+    import panels
+
+    dice, rows = random.Random(0), []
+    for name, panel in panels.make_panels().items():
+        grown, rest, well = storm(panel, events, dice)
+        rows.append([name, str(events), f"{grown:.1f}", f"{rest:.2f}", "yes" if well else "no"])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--events", type=int, default=2000)
+    options = parser.parse_args()
+    path = Path(__file__).parent / "RELIABILITY.md"
+
+    def write(name: str, text: str) -> None:
+        report.write_section(name, "make faults", text, path=path, title="# Attempts to break it\n")
+
+    def in_folder(experiment: Callable, *arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            return experiment(*arguments, Path(folder))
+
+    found = in_folder(kills, options.kills)
+    write(
+        "Kills",
+        "SIGKILL at random moments of a training that saves after every step, then resumed:\n\n"
+        + report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()]),
+    )
+    rows, grown = in_folder(damaged_checkpoints, DAMAGES)
+    header = ["damage", "files", "refused, by name", "loaded, all weights equal", "wrong"]
+    write(
+        "Damaged checkpoints",
+        "A bit that is flipped where nothing is stored (padding, time stamps) leaves all weights as they were.\n\n"
+        + report.table(header, rows)
+        + f"\nThe process grew by {grown:.0f} MB, at most.",
+    )
+    if (Path(os.environ.get("DIFFAE_DATA_DIR", "")) / "MNIST").is_dir():
+        found = in_folder(damaged_mnist, 60)
+        text = f"Of 60 damaged files, {found['refused']} were refused by name, {found['wrong']} were not."
+        write("Damaged MNIST files", text)
+    write("Uploaded pictures", report.table(["picture", "what came of it", "right"], uploads()))
+    header = [
+        "panel",
+        "events",
+        "MB grown after a quarter of them",
+        "seconds until it rests",
+        "last state shown, no error",
+    ]
+    write("Storms of events", report.table(header, storms(options.events)))
+
+
+if __name__ == "__main__":
+    main()
