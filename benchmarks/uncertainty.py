@@ -33,6 +33,7 @@ BEFORE = {  # measured before on a similar autoencoder of 3 epochs, one seed: ac
     "mean-field last layer, KL/N": (".918", ".99", ".82", ".89"),
     "vbll diagonal, 15 epochs, lr 3e-3": (".929", ".64", ".74", ".52"),
 }
+KINDS = ("latent, L2", "latent, pixels", "picture, pixels")  # what the entropy is asked of, and the distance
 Predict = Callable[[Tensor], Tensor]  # latents (N, 256) -> probabilities (S, N, 10), S draws; one of a plain layer
 
 
@@ -113,9 +114,9 @@ def explain(head, autoencoder, model, z: Tensor) -> dict[str, float]:
         known = core.decompose_entropy(head.sample_predict_z(z, SAMPLES, seeded())).total
     before = z[known.topk(UNCERTAIN).indices]
     figures = {}
-    for kind, decoder in (("L2", None), ("pixels", autoencoder.decoder)):
-        settings = CLUE if decoder is None else CLUE | {"decoder": decoder}
-        after, _ = core.clue(before, head, **settings)
+    by_pixels = {"decoder": autoencoder.decoder}
+    for kind, settings in zip(KINDS, ({}, by_pixels, by_pixels | {"of_picture": True})):
+        after, _ = core.clue(before, head, **CLUE | settings)
         was, label = look(before)
         now, new_label = look(after)
         figures[f"{kind}: latent, before"], figures[f"{kind}: latent, after"] = was, now
@@ -177,7 +178,7 @@ def main() -> None:
         for name, *figures in rows(entropies)
     ]
     kinds = []
-    for kind in ("L2", "pixels"):
+    for kind in KINDS:
         for place in ("latent", "through its decoder", "through DDIM"):
             row = [
                 spread_of([found[f"{kind}: {place}, {when}"] for found in explained], 2)
@@ -204,13 +205,15 @@ And with the epistemic part of the entropy as the score (a plain layer has none)
 {report.table(["head", *doubts], rows(doubts))}
 ## CLUE
 
-The {UNCERTAIN} most uncertain test digits of each seed's mean-field head; {CLUE["steps"]} steps of Adam, learning
-rate {CLUE["learning_rate"]}, distance weight {CLUE["distance_weight"]}, the distance in latents (L2) or in pixels of
-the decoded picture (L1). Entropy of the latent itself; and of the latent that the encoder gives of the picture drawn
-from it, by the autoencoder's own decoder, or by DDIM in 20 steps from one noise. "Same class" is the share whose class
-is still the one that the untouched latent was read as.
+The {UNCERTAIN} most uncertain test digits of each seed's mean-field head; {CLUE["steps"]} steps of Adam,
+learning rate {CLUE["learning_rate"]}, distance weight {CLUE["distance_weight"]}. CLUE lowers the entropy of
+the latent, or, as in the paper, that of the picture drawn from it by the autoencoder's decoder and encoded
+again; the distance is between latents (L2) or in pixels of the decoded picture (L1). Entropy of the latent
+itself; and of the latent that the encoder gives of the picture drawn from it, by the autoencoder's own
+decoder, or by DDIM in 20 steps from one noise. "Same class" is the share whose class is still the one that
+the untouched latent was read as.
 
-{report.table(["distance", "read from", "entropy before", "entropy after", "same class"], kinds)}"""
+{report.table(["entropy of, distance", "read from", "entropy before", "entropy after", "same class"], kinds)}"""
     path = Path(__file__).parent / "UNCERTAINTY.md"
     with core.write_whole(path) as temporary:
         temporary.write_text(text)

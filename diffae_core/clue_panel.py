@@ -15,8 +15,8 @@ from diffae_core.training import encode_all
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy
 from diffae_core.widgets import PREVIEW_STEPS, WIDE, Panel, digit_choice, seeded, slider
 
-WEIGHTS = (0.003, 0.03, 0.1, 0.3, 0.7, 1.0, 1.5)  # of the distance
-PATH_STEPS = 100  # of CLUE
+WEIGHTS = (0.005, 0.03, 0.1, 0.3, 0.7, 1.0, 1.5)  # of the distance
+PATH_STEPS = 200  # of CLUE
 
 
 class CluePanel(Panel):
@@ -43,7 +43,7 @@ class CluePanel(Panel):
             "digit": digit_choice("uncertain digit", digits, 0),
             "weight": w.SelectionSlider(
                 options=WEIGHTS,
-                value=0.03,
+                value=0.005,
                 description="distance weight",
                 tooltip="How dear it is to move away",
                 **WIDE,
@@ -56,14 +56,16 @@ class CluePanel(Panel):
     def draw(self, preview: bool, digit: int, weight: float, share: float) -> bytes:
         pair = self.paths[weight][[0, round(share * PATH_STEPS)], digit]  # before and now, (2, latent_dim)
         probabilities = self.head.sample_predict_z(pair, 100, seeded(0))
-        before, now = decompose_entropy(probabilities).total.tolist()
+        before, now = decompose_entropy(probabilities).total.tolist()  # of the latents
         rows = {}
         ddim = self.draw_quickly if preview else self.draw_fully
         for name, decoder in (("own decoder", self.autoencoder.decode), ("DDIM", ddim)):
             copy, changed = decoder(pair).cpu().split(1)
             strokes = [3 * (changed - copy).clamp(min=0), 3 * (copy - changed).clamp(min=0)]
-            rows[name] = torch.cat([self.images[[digit]], copy, changed, *strokes])
-        headings = ("digit", f"copy: {before:.2f} nats", f"now: {now:.2f} nats", "added x 3", "removed x 3")
+            of_picture = decompose_entropy(self.head.sample_predict(changed, 100, seeded(0))).total.item()
+            label = f"{name}: picture {of_picture:.2f} nats"
+            rows[label] = torch.cat([self.images[[digit]], copy, changed, *strokes])
+        headings = ("digit", f"latent: {before:.2f} nats", f"now: {now:.2f} nats", "added x 3", "removed x 3")
         strip = Image.open(io.BytesIO(labelled_png(rows, headings, zoom=4)))
         bars = probability_bars(probabilities.mean(dim=0).cpu(), strip.width, 110)
         picture = Image.new("L", (strip.width, strip.height + bars.height), 255)

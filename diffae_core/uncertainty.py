@@ -16,10 +16,11 @@ class BayesianLastLayer(nn.Module):
     """A linear classifier of latents that knows its weights only roughly: each is a Gaussian, N(mean, std^2).
 
     Mean-field variational inference (Blundell et al. 2015, arXiv 1505.05424). The prior of each weight is
-    N(0, prior_sigma^2); training widens a weight's Gaussian to it again wherever the data say nothing.
+    N(0, prior_sigma^2); training keeps a weight's Gaussian as near to it as the data allow.
 
     Args:
-        backbone: images -> latents, such as ``autoencoder.encoder``. It is frozen: nothing here gives it a gradient.
+        backbone: images -> latents, such as ``autoencoder.encoder``. It is frozen: it gets no gradient here, and so
+            AdamW skips it.
         latent_dim: numbers in a latent.
         num_classes: classes to tell apart.
         prior_sigma: standard deviation of the prior, above 0.
@@ -56,7 +57,7 @@ class BayesianLastLayer(nn.Module):
         """Logits ``(S, N, num_classes)`` of latents under S draws of the weights, the same draws for all N."""
         noise = random_normal((num_samples, *self.mean.shape), self.device, generator)
         weights = self.mean + F.softplus(self.raw_std) * noise  # (S, C, D + 1): reparameterised, so differentiable
-        return z @ weights[..., :-1].mT + weights[:, None, :, -1]
+        return z @ weights[..., :-1].mT + weights[:, None, :, -1]  # (N, D) @ (S, D, C) + the biases (S, 1, C)
 
     def loss(self, z: Tensor, labels: Tensor, num_examples: int, generator: torch.Generator | None = None) -> Tensor:
         """The negative ELBO for one example, from a batch: cross-entropy under one draw, plus KL / num_examples."""
@@ -108,14 +109,15 @@ class Entropies(NamedTuple):
     """What makes a prediction uncertain, each ``(N,)`` in nats; total = aleatoric + epistemic."""
 
     total: Tensor  # entropy of the mean prediction
-    aleatoric: Tensor  # mean entropy of the single predictions: the picture itself is ambiguous
-    epistemic: Tensor  # their disagreement: weights that the data leave open
+    aleatoric: Tensor  # mean entropy of the single predictions: what every draw of the weights doubts
+    epistemic: Tensor  # the rest, their disagreement: 0 where all draws predict the same
 
 
 def decompose_entropy(probabilities: Tensor) -> Entropies:
     """Split the uncertainty of sampled predictions (Depeweg et al. 2018, arXiv 1710.07283).
 
-    ``H[mean_s p_s] = mean_s H[p_s] + mutual information``: total = aleatoric + epistemic.
+    ``H[mean_s p_s] = mean_s H[p_s] + the rest``: total = aleatoric + epistemic. The rest is the mutual information of
+    prediction and weights.
 
     Args:
         probabilities: ``(S, N, C)``, each row summing to 1.
@@ -146,6 +148,7 @@ def clue(
     steps: int = 200,
     learning_rate: float = 0.05,
     decoder: nn.Module | None = None,
+    of_picture: bool = False,
     num_samples: int = 100,
     seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,9 +156,10 @@ def clue(
 
     Counterfactual Latent Uncertainty Explanations (Antoran et al. 2021, arXiv 2006.06848): Adam on z lowers
 
-    ``total entropy of the prediction at z + distance_weight * distance(z, z0)``
+    ``total entropy of the prediction + distance_weight * distance from z0``
 
-    for each latent by itself, all at once. The weights are the same draws at every step.
+    for each latent by itself, all at once. In the paper the classifier reads the decoded picture; here it reads the
+    latent itself, which is quicker and easier to please, unless ``of_picture`` is set.
 
     Args:
         z0: ``(N, latent_dim)``, where to begin.
@@ -165,8 +169,9 @@ def clue(
         steps, learning_rate: of Adam.
         decoder: latents -> images, such as ``autoencoder.decoder``. With one, the distance is L1 between images,
             summed over pixels, in place of that between latents.
+        of_picture: ask about ``decoder(z)``, encoded again by the head's backbone, as the paper does.
         num_samples: draws of the weights.
-        seed: of these draws.
+        seed: of these draws, which are the same at every step: else the target would move.
 
     Returns:
         The new latents ``(N, latent_dim)``; and the history, ``steps + 1`` rows from z0 on: "entropy" and "distance",
@@ -177,23 +182,28 @@ def clue(
     """
     if distance not in ("l1", "l2"):
         raise ValueError(f'expected distance "l1" or "l2", got {distance!r}; for pixels, give a decoder')
+    if of_picture and decoder is None:
+        raise ValueError("expected a decoder with of_picture, got None: give autoencoder.decoder")
     check_number(distance_weight, "distance_weight", 0, 1e6)
     check_number(learning_rate, "learning_rate", 1e-9, 1e3)
     z0 = check_latents(z0, head.latent_dim).detach().to(head.device)
+    start = z0 if decoder is None else decoder(z0).detach()
+    norm = 2 if decoder is None and distance == "l2" else 1
     z = z0.clone().requires_grad_()
     optimizer = torch.optim.Adam([z], learning_rate)
-    start = z0 if decoder is None else decoder(z0).detach().flatten(1)
-    order = 1 if decoder is not None or distance == "l1" else 2
-    history: dict[str, list[Tensor]] = {"entropy": [], "distance": [], "latents": []}
-    with torch.enable_grad():
+    entropies, distances, latents = [], [], []
+    with torch.enable_grad():  # also for a caller under no_grad
         for step in range(check_count(steps, "steps") + 1):
-            generator = torch.Generator().manual_seed(seed)
-            entropy = decompose_entropy(head.sample_predict_z(z, num_samples, generator)).total
-            here = z if decoder is None else decoder(z).flatten(1)
-            away = torch.linalg.vector_norm(here - start, ord=order, dim=1)
-            for name, value in zip(history, (entropy, away, z)):
-                history[name].append(value.detach().clone())
-            if step < steps:
+            here = z if decoder is None else decoder(z)  # latents, or pictures
+            asked = head.backbone(here) if of_picture else z
+            probabilities = head.sample_predict_z(asked, num_samples, torch.Generator().manual_seed(seed))
+            entropy = decompose_entropy(probabilities).total
+            away = torch.linalg.vector_norm((here - start).flatten(1), ord=norm, dim=1)
+            entropies.append(entropy.detach())
+            distances.append(away.detach())
+            latents.append(z.detach().clone())
+            if step < steps:  # not backward(): head and decoder are to keep no gradients
                 (z.grad,) = torch.autograd.grad((entropy + distance_weight * away).sum(), z)
                 optimizer.step()
+    history = {"entropy": entropies, "distance": distances, "latents": latents}
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}

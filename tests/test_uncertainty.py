@@ -181,6 +181,22 @@ def test_clue_goes_less_far_as_distance_weighs_more(head, held_out, autoencoder,
     assert away[0] > away[1] > away[2]
 
 
+def test_clue_asked_of_pictures_makes_the_pictures_certain(head, held_out, autoencoder):
+    z, _ = held_out
+    uncertain = core.decompose_entropy(head.sample_predict_z(z, 100, seeded())).total.topk(20).indices
+    settings = {"decoder": autoencoder.decoder, "steps": 60}
+    left = {}
+    for of_picture in (False, True):
+        found, history = core.clue(z[uncertain], head, of_picture=of_picture, **settings)
+        with torch.no_grad():
+            pictures = autoencoder.decode(found)
+            left[of_picture] = core.decompose_entropy(head.sample_predict(pictures, 100, seeded())).total
+    torch.testing.assert_close(left[True], history["entropy"][-1], atol=1e-3, rtol=1e-3)
+    assert left[True].mean() < left[False].mean() / 2
+    with pytest.raises(ValueError, match="expected a decoder with of_picture"):
+        core.clue(z[:2], head, of_picture=True)
+
+
 def test_clue_works_on_each_latent_by_itself(head, held_out):
     z = held_out[0][:6]
     together, alone = core.clue(z, head, steps=20)[0], core.clue(z[2:3], head, steps=20)[0]
