@@ -1,6 +1,6 @@
 """Attempts to break what has been built: kills, damaged files, odd pictures, storms of events.
 
-make faults                                       ten minutes on 2 cores; writes benchmarks/RELIABILITY.md
+make faults                                       a quarter of an hour on 2 cores; writes benchmarks/RELIABILITY.md
 pytest tests/test_faults.py                       the same experiments with smaller counts
 """
 
@@ -22,8 +22,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import report
 import torch
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 import diffae_core as core
@@ -309,6 +312,35 @@ def storms(events: int) -> list[list[str]]:
     return rows
 
 
+PEAK = "import re; print('peak', re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1))"
+
+
+def run_notebook(path: Path, folder: Path, twice: bool) -> tuple[str, float, float]:
+    """Run a notebook in ``folder`` on one thread: what went wrong, seconds, and the kernel's peak memory in MB."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = [nbformat.from_dict(cell) for cell in notebook.cells for _ in range(2 if twice else 1)]
+    notebook.cells = [*cells, nbformat.v4.new_code_cell(PEAK)]
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+    began, settings = time.perf_counter(), {"metadata": {"path": str(folder)}}
+    try:
+        NotebookClient(notebook, timeout=300, resources=settings).execute()
+    except CellExecutionError as error:
+        return f"{error.ename}: {error.evalue}"[:100], time.perf_counter() - began, float("nan")
+    return "", time.perf_counter() - began, int(notebook.cells[-1].outputs[0].text.split()[1]) / 1024
+
+
+def notebook_runs() -> list[list[str]]:
+    """Each notebook from the repository's root; and in another folder with every cell run twice in a row."""
+    root, rows = Path(__file__).parent.parent, []
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        once, seconds, peak = run_notebook(path, root, twice=False)
+        with tempfile.TemporaryDirectory() as folder:
+            again, _, _ = run_notebook(path, Path(folder), twice=True)
+        rows.append([path.stem, once or "runs", f"{seconds:.0f}", f"{peak:.0f}", again or "runs"])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
@@ -350,6 +382,9 @@ def main() -> None:
         "last state shown, no error",
     ]
     write("Storms of events", report.table(header, storms(options.events)))
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels
+    header = ["notebook", "from the root", "seconds on one thread", "kernel's peak MB", "elsewhere, each cell twice"]
+    write("Notebooks", report.table(header, notebook_runs()))
 
 
 if __name__ == "__main__":

@@ -78,15 +78,16 @@ def ssim(images_a: Tensor, images_b: Tensor) -> float:
     if images_a.shape != images_b.shape or len(images_a) == 0 or images_a.shape[-1] < 11:
         shapes = f"{tuple(images_a.shape)} and {tuple(images_b.shape)}"
         raise ValueError(f"expected pairs of pictures (N, 1, H, W), one or more, of 11 x 11 or larger, got {shapes}")
-    return float(structural_similarity_index_measure(images_a.cpu(), images_b.cpu(), data_range=1.0))
+    a, b = images_a.detach().cpu(), images_b.detach().cpu()
+    return float(structural_similarity_index_measure(a, b, data_range=1.0))
 
 
 def _check_crowds(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
     """Both as float64 on the CPU, if they are crowds of features of one width."""
     for features in (a, b):
         check_tensor(features, "expected features (N, D) as a tensor, got")
-        if features.ndim != 2 or not bool(torch.isfinite(features).all()):
-            wrong = "a value that is NaN or infinite" if features.ndim == 2 else tuple(features.shape)
+        if features.ndim != 2 or features.is_complex() or not bool(torch.isfinite(features).all()):
+            wrong = "a value that is NaN or infinite, or complex" if features.ndim == 2 else tuple(features.shape)
             raise ValueError(f"expected features (N, D), finite, got {wrong}: flatten pictures with images.flatten(1)")
     if min(len(a), len(b)) < at_least or a.shape[1] != b.shape[1]:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"

@@ -21,10 +21,10 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
         gap: pixels of light grey between them.
     """
     check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
-    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1 or not bool(torch.isfinite(images).all()):
-        raise ValueError(
-            f"expected one or more pictures (N, 1, H, W), finite, got {tuple(images.shape)}: see as_images"
-        )
+    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
+        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
+    if images.is_complex() or not bool(torch.isfinite(images).all()):
+        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
     count, _, height, width = images.shape
     columns = count if columns is None else columns
     rows = -(-count // columns)

@@ -17,7 +17,7 @@ def join_processes() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group()  # gloo on the CPU, nccl on CUDA
 
 
 def process_count() -> int:
@@ -41,6 +41,7 @@ def average_over_processes(tensors: Iterable[Tensor]) -> None:
         return
     tensors = list(tensors)
     joined = torch.cat([tensor.flatten() for tensor in tensors])
+    joined = joined if joined.is_cuda else joined.cpu()  # Apple's MPS has no way of its own to meet
     dist.all_reduce(joined)
     joined /= process_count()
     for tensor, mean in zip(tensors, joined.split([tensor.numel() for tensor in tensors])):
