@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -341,6 +342,17 @@ def notebook_runs() -> list[list[str]]:
     return rows
 
 
+def notebook_pairs() -> list[list[str]]:
+    """Each notebook beside the next, at the same time, in a folder that nobody can write to (Linux has one, /sys)."""
+    paths = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+    rows = []
+    for pair in zip(paths, [*paths[1:], paths[0]]):
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = pool.map(lambda path: run_notebook(path, Path("/sys"), twice=False)[0] or "runs", pair)
+        rows.append([" and ".join(path.stem for path in pair), ", ".join(outcomes)])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
@@ -385,6 +397,11 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels
     header = ["notebook", "from the root", "seconds on one thread", "kernel's peak MB", "elsewhere, each cell twice"]
     write("Notebooks", report.table(header, notebook_runs()))
+    if Path("/sys").is_dir():
+        write(
+            "Notebooks, two at once, where nothing can be written",
+            report.table(["notebooks", "outcome"], notebook_pairs()),
+        )
 
 
 if __name__ == "__main__":
