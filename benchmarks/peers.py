@@ -82,7 +82,10 @@ class PlainBlock(nn.Module):
 
 
 class KerasRecipe(core.DiffusionModel):
-    """The recipe of the Keras DDIM example in our own words, at 28x28, with a latent.
+    """After the Keras DDIM example, in our own words, at 28x28, with a latent.
+
+    It differs from the example in this: images are in [-1, 1], not standardised; the noise rate is embedded, not its
+    square; batch norms have torch's defaults.
 
     The noise level, as 32 sines and cosines, and the latent, as 32 numbers through one linear layer, are laid over the
     whole image and joined to it at the input, and nowhere else. Skips are concatenated. It predicts the noise, with

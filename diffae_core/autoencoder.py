@@ -96,8 +96,9 @@ class SimpleAutoencoder(nn.Module):
         """
         home, was_training = self.device, self.training
         self.to(choose_device(device) if device is not None else home).eval()
+        loader = DataLoader(dataset, batch_size, generator=torch.Generator())  # not the caller's
         try:
-            batches = [(self.encode(images).cpu(), labels) for images, labels in DataLoader(dataset, batch_size)]
+            batches = [(self.encode(images).cpu(), labels) for images, labels in loader]
         finally:
             self.to(home).train(was_training)
         features = torch.cat([torch.empty(0, self.latent_dim), *(latents for latents, _ in batches)])

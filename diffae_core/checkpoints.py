@@ -122,7 +122,7 @@ def build_model(model_class: type, path: str | Path | None, device: str | torch.
     contents = load(path, model_class.__name__)
     config, weights = contents.get("config"), contents.get("weights")
     try:
-        _check_sizes(config, weights)
+        _check_sizes(config, weights, path.stat().st_size)
         with torch.device("meta") as meta:
             outline = model_class(**config, device=meta)
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -135,8 +135,10 @@ def build_model(model_class: type, path: str | Path | None, device: str | torch.
     return model.eval()
 
 
-def _check_sizes(config: dict, weights: dict) -> None:
+def _check_sizes(config: dict, weights: dict, file_size: int) -> None:
     """Refuse sizes above the longest side of any weight and the count of weights: they could fill the memory."""
+    if sum(weight.numel() * weight.element_size() for weight in weights.values()) > file_size:
+        raise ValueError("its weights would take more memory than the file has bytes")
     largest = max([len(weights), *(side for weight in weights.values() for side in weight.shape)])
     for name, value in config.items():
         for number in value if isinstance(value, list | tuple) else (value,):

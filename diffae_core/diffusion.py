@@ -278,7 +278,8 @@ class LatentDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]."""
         count = len(check_latents(z, self.diffusion_model.latent_dim))
-        x_T = self.x_T.expand(count, -1, -1, -1) if len(self.x_T) == 1 else self.x_T
+        x_T = self.x_T.to(self.diffusion_model.device)  # which may have moved
+        x_T = x_T.expand(count, -1, -1, -1) if len(x_T) == 1 else x_T
         times = torch.ones(len(x_T), device=x_T.device)
         walk = (self.num_steps, 0.0, None, None, self.spacing, self.differentiable)
         return self.diffusion_model._sample(x_T, z, times, *walk)

@@ -1,4 +1,6 @@
-"""Several processes that train one model together, each on its share of every batch.
+"""Several processes that train the autoencoder and the DDIM together, each on its share of every batch.
+
+What is small (the judge, the prior, the last layer) each of them trains whole.
 
 ``torchrun --nproc-per-node 2 train_ddim_mnist.py`` starts them. Alone, every function here changes nothing.
 """
@@ -15,7 +17,7 @@ def join_processes() -> None:
     """Join the processes that ``torchrun`` has started; on CUDA each takes a GPU of its own."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return
-    if torch.cuda.is_available():
+    if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group()  # gloo on the CPU, nccl on CUDA
 

@@ -134,7 +134,7 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
         raise ValueError("expected probabilities that are 0 or more and sum to 1: apply a softmax to logits first")
 
     def entropy(p: Tensor) -> Tensor:
-        return -(p * p.clamp(min=1e-12).log()).sum(dim=-1)
+        return -(p * p.clamp(min=torch.finfo(p.dtype).tiny).log()).sum(dim=-1)
 
     total, aleatoric = entropy(probabilities.mean(dim=0)), entropy(probabilities).mean(dim=0)
     return Entropies(total, aleatoric, total - aleatoric)
@@ -195,6 +195,9 @@ def clue(
     with torch.enable_grad():  # also for a caller under no_grad
         for step in range(check_count(steps, "steps") + 1):
             here = z if decoder is None else decoder(z)  # latents, or pictures
+            if not here.requires_grad:
+                cure = "build LatentDecoder with differentiable=True"
+                raise ValueError(f"expected a decoder that gradients go through, got one that stops them: {cure}")
             asked = head.backbone(here) if of_picture else z
             probabilities = head.sample_predict_z(asked, num_samples, torch.Generator().manual_seed(seed))
             entropy = decompose_entropy(probabilities).total

@@ -25,6 +25,8 @@ FEATURES = torch.randn(40, 5, generator=seeded(3))
 PROBABILITIES = torch.randn(4, 12, 10, generator=seeded(4)).softmax(-1)
 AUTOENCODER = core.SimpleAutoencoder(16, "cpu").eval()
 MODEL = core.DiffusionModel(**SMALL).eval()
+for parameter in MODEL.parameters():  # a new one's last layers are zero, so that its latents would not matter
+    torch.nn.init.normal_(parameter, std=0.1)
 JUDGE = core.Judge("cpu").eval()
 HEAD = core.BayesianLastLayer(AUTOENCODER.encoder, 16)
 

@@ -31,7 +31,7 @@ def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
     wanted["python"] = project["requires-python"]
     lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()
     entries = [line.strip().removeprefix("- ") for line in lines]
-    assert entries[-1].split("  #")[0] == 'pip: [-e ".[uncertainty]"]'
+    assert entries[-1].split("  #")[0] == 'pip: ["-e .[uncertainty]"]'
     found = dict(split_bound(entry.split("  #")[0]) for entry in entries[:-1])
     assert found.pop("pip") == ""
     assert found == wanted

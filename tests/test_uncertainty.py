@@ -52,7 +52,9 @@ def held_out(autoencoder):
 
 def test_encode_dataset_keeps_order_types_and_training_mode(autoencoder, small_autoencoder):
     digits = core.load_sample("test").subset(slice(0, 23))
+    random_state = torch.get_rng_state()
     found = autoencoder.encode_dataset(digits, batch_size=5)
+    assert torch.equal(torch.get_rng_state(), random_state), "the caller's random numbers were used"
     assert isinstance(found, TensorDataset) and [tensor.dtype for tensor in found.tensors] == [
         torch.float32,
         torch.int64,
@@ -193,6 +195,8 @@ def test_clue_asked_of_pictures_makes_the_pictures_certain(head, held_out, autoe
             left[of_picture] = core.decompose_entropy(head.sample_predict(pictures, 100, seeded())).total
     torch.testing.assert_close(left[True], history["entropy"][-1], atol=1e-3, rtol=1e-3)
     assert left[True].mean() < left[False].mean() / 2
+    with pytest.raises(ValueError, match="expected a decoder that gradients go through"):
+        core.clue(z[:2], head, decoder=core.LatentDecoder(core.DiffusionModel.from_pretrained(device="cpu"), 2))
     with pytest.raises(ValueError, match="expected a decoder with of_picture"):
         core.clue(z[:2], head, of_picture=True)
 
