@@ -1,4 +1,4 @@
-"""What the comparisons share: a run of any contender by the package's own loop, in its fastest type and layout."""
+"""What the comparisons share: timing, drawing, judging, and a run of any contender by the package's own loop."""
 
 import statistics
 import time
@@ -56,15 +56,21 @@ def start(
     return run
 
 
+def seconds_of(work: Callable, count: int) -> list[float]:
+    """Seconds of each of so many calls."""
+    spent = []
+    for _ in range(count):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return spent
+
+
 def step_times(run: core.Training, setting: Setting, count: int = 10) -> list[float]:
     """Seconds of each step after the first two."""
-    steps, spent = iter(run), []
+    steps = iter(run)
     with setting.precision():
-        for _ in range(count):
-            began = time.perf_counter()
-            next(steps)
-            spent.append(time.perf_counter() - began)
-    return spent[2:]
+        return seconds_of(lambda: next(steps), count)[2:]
 
 
 def time_steps(build: Callable, digits: core.Digits, latents: Tensor, setting: Setting) -> Setting:
@@ -77,3 +83,26 @@ def fastest(build: Callable, digits: core.Digits, latents: Tensor) -> Setting:
     """Of float32 and bfloat16, channels_last or not, the one with the quickest steps."""
     settings = [Setting(bfloat16, channels_last) for bfloat16 in (False, True) for channels_last in (False, True)]
     return min((time_steps(build, digits, latents, setting) for setting in settings), key=lambda s: s.step_seconds)
+
+
+def draw_digits(model, latents: Tensor, num_steps: int, seed: int = 0, **options) -> Tensor:
+    """Digits from latents and a random x_T, 250 at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    return core.in_batches(lambda z: model.generate(z, num_steps, generator=generator, **options), latents, 250)
+
+
+class Referee:
+    """Judges drawn validation digits; all contenders draw the same ones."""
+
+    def __init__(self, autoencoder: core.SimpleAutoencoder, judge: core.Judge, count: int):
+        self.training, validation = core.split_training(core.load_mnist("train"))
+        self.judge, self.real = judge, validation.subset(slice(0, count))
+        self.latents = core.encode_all(autoencoder, self.real)
+        self.features, _ = judge.read(self.real.images)
+        self.floor = core.frechet_distance(judge.read(self.training.subset(slice(0, count)).images)[0], self.features)
+
+    def __call__(self, drawn: Tensor) -> tuple[float, float]:
+        """Label agreement in %, and Frechet distance as a share of that of as many training digits."""
+        features, labels = self.judge.read(drawn)
+        share = core.frechet_distance(features, self.features) / self.floor
+        return core.percent_equal(labels, self.real.labels), share

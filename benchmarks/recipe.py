@@ -8,10 +8,11 @@ DDIM steps with eta 0. Run it on a machine that does nothing else.
 
 import argparse
 import platform
+import statistics
 import time
 from pathlib import Path
-from unittest.mock import patch
 
+import contest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +45,6 @@ TAIL = """
   not the default: it does not train the first step, from pure noise, at all, and the plain loss is simpler to teach.
 - Scale and shift is kept for the latent too, although the map alone does as well: it is what the papers do.
 """
-WARM_UP_STEPS, TIMED_STEPS = 2, 10
 BASE_SETTINGS = {"batch_size": 128, "learning_rate": 2e-3, "gradient_clip": 1e9}
 
 
@@ -207,33 +207,24 @@ def train_variant(variant: tuple, digits: core.Digits, latents: Tensor, seconds:
     """Train one variant for so many seconds; returns the model, milliseconds a step, and epochs done."""
     kind, change, changes = variant
     settings = BASE_SETTINGS | {key: value for key, value in changes.items() if key != "bfloat16"}
-    with patch("diffae_core.training.has_fast_bfloat16", return_value=changes.get("bfloat16", False)):
+    setting = contest.Setting(changes.get("bfloat16", False), channels_last=True)  # a change may set another layout
 
-        def start(epochs: float) -> core.Training:
-            torch.manual_seed(seed)
-            model = kind(device="cpu")
-            change(model)
-            config = core.TrainingConfig(epochs=epochs, seed=seed, **settings)
-            return core.train_diffusion(model, digits, latents, config)
+    def start(epochs: float) -> core.Training:
+        torch.manual_seed(seed)
+        model = kind(device="cpu")
+        change(model)
+        config = core.TrainingConfig(epochs=epochs, seed=seed, **settings)
+        return core.train_diffusion(model, digits, latents, config)
 
-        trial = start(epochs=1)
-        for record in trial:
-            if record.step == WARM_UP_STEPS:
-                began = time.perf_counter()
-            if record.step == WARM_UP_STEPS + TIMED_STEPS:
-                break
-        step_seconds = (time.perf_counter() - began) / TIMED_STEPS
-        run = start(epochs=seconds / step_seconds / trial.steps_per_epoch)
-        began = time.perf_counter()
+    trial = start(epochs=1)
+    step_seconds = statistics.mean(contest.step_times(trial, setting, 12))
+    run = start(epochs=seconds / step_seconds / trial.steps_per_epoch)
+    began = time.perf_counter()
+    with setting.precision():
         for _ in run:
             pass
-        spent = time.perf_counter() - began
+    spent = time.perf_counter() - began
     return run.model, 1000 * spent / len(run), len(run) / run.steps_per_epoch, spent
-
-
-def draw(model: core.DiffusionModel, latents: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return core.in_batches(lambda part: model.generate(part, 10, generator=generator), latents)
 
 
 def main() -> None:
@@ -246,25 +237,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "RECIPE.md")
     options = parser.parse_args()
 
-    training, validation = core.split_training(core.load_mnist("train"))
     names = ("autoencoder_weights.pt", "judge.pt")
     paths = [options.weights / name if options.weights else None for name in names]
     autoencoder, judge = core.SimpleAutoencoder.from_pretrained(paths[0]), core.Judge.from_pretrained(paths[1])
-    latents = core.encode_all(autoencoder, training)
-    real = validation.subset(slice(0, options.digits))
-    codes = core.encode_all(autoencoder, real)
-    real_features, _ = judge.read(real.images)
-    floor = core.frechet_distance(judge.read(training.subset(slice(0, options.digits)).images)[0], real_features)
+    referee = contest.Referee(autoencoder, judge, options.digits)
+    training, latents = referee.training, core.encode_all(autoencoder, referee.training)
 
     lines = []
     for name, variant in tqdm((SECOND_ROUND if options.second_round else VARIANTS).items()):
         model, step_ms, epochs, spent = train_variant(variant, training, latents, options.seconds, options.seed)
-        drawn = draw(model, codes, options.seed)
-        features, labels = judge.read(drawn)
-        figures = (
-            f"{spent:.0f} | {step_ms:.0f} | {epochs:.2f} | {core.percent_equal(labels, real.labels):.1f} | "
-            f"{F.mse_loss(drawn, real.images):.5f} | {core.frechet_distance(features, real_features) / floor:.2f}"
-        )
+        drawn = contest.draw_digits(model, referee.latents, 10, options.seed)
+        agreement, share = referee(drawn)
+        error = F.mse_loss(drawn, referee.real.images)
+        figures = f"{spent:.0f} | {step_ms:.0f} | {epochs:.2f} | {agreement:.1f} | {error:.5f} | {share:.2f}"
         lines.append(f"| {name} | {figures} |")
         tqdm.write(lines[-1])
 

@@ -15,7 +15,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +47,7 @@ def digits_and_latents(count: int) -> tuple[core.Digits, torch.Tensor]:
 
 def median_ms(work: Callable, repeats: int) -> float:
     """Milliseconds of a call, the median of so many after one."""
-    spent = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    return 1000 * statistics.median(spent[1:])
+    return 1000 * statistics.median(contest.seconds_of(work, repeats + 1)[1:])
 
 
 def builders() -> dict[str, Callable]:
@@ -111,12 +105,7 @@ all.
 def matmul_rate(dtype: torch.dtype, repeats: int = 20) -> float:
     """The best rate of a large matrix product on these threads, in operations a second."""
     a, b = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE).to(dtype)
-    spent = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        a @ b
-        spent.append(time.perf_counter() - began)
-    return 2 * MATMUL_SIZE**3 / min(spent)
+    return 2 * MATMUL_SIZE**3 / min(contest.seconds_of(lambda: a @ b, repeats))
 
 
 def limit(command: str) -> None:

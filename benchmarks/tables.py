@@ -21,7 +21,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from contest import draw_digits
 from recipe import VARIANTS, train_variant
+from report import table
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -59,11 +61,6 @@ def seeded(seed: int = SEED) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def generate(model: core.DiffusionModel, latents: Tensor, steps: int, seed: int = SEED, **options) -> Tensor:
-    generator = seeded(seed)
-    return core.in_batches(lambda z: model.generate(z, steps, generator=generator, **options), latents, 250)
-
-
 def there_and_back(
     model, images: Tensor, latents: Tensor, steps: int, corrections: int, spacing: str, drawn_with: Tensor | None = None
 ) -> Tensor:
@@ -77,11 +74,6 @@ def there_and_back(
 
 def likeness(drawn: Tensor, images: Tensor) -> dict:
     return {"ssim": core.ssim(drawn, images), "mse": F.mse_loss(drawn, images).item()}
-
-
-def table(head: list[str], rows: list[list]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 WEIGHTS = ("autoencoder_weights.pt", "diffusion_model.pt", "judge.pt")
@@ -146,7 +138,7 @@ def table_a(bench: Bench) -> str:
 
     def cell(num_steps: int, eta: float) -> dict:
         features, labels = bench.judge.read(
-            generate(bench.model, core.encode_all(bench.autoencoder, real), num_steps, eta=eta)
+            draw_digits(bench.model, core.encode_all(bench.autoencoder, real), num_steps, eta=eta)
         )
         agreement = core.percent_equal(labels, real.labels)
         return {"share": bench.share(features), "agreement": agreement, "floor": bench.crowd(count)[1]}
@@ -206,8 +198,8 @@ def table_c(bench: Bench) -> str:
 
     ways = {
         "autoencoder's own decoder": lambda: likeness(core.in_batches(bench.autoencoder.decode, latents), images),
-        "z + random x_T, 20 steps": lambda: likeness(generate(model, latents, 20), images),
-        "z + random x_T, 100 steps": lambda: likeness(generate(model, latents, 100), images),
+        "z + random x_T, 20 steps": lambda: likeness(draw_digits(model, latents, 20), images),
+        "z + random x_T, 100 steps": lambda: likeness(draw_digits(model, latents, 100), images),
     }
     for steps, corrected in ((20, (0, 3)), (100, (0,))):
         for spacing, corrections in itertools.product(("uniform", "quadratic"), corrected):
@@ -311,7 +303,7 @@ def halfway(bench: Bench, run: core.Training) -> dict:
     latents = core.encode_all(bench.autoencoder, real)
     figures = {}
     for name, model in (("raw", run.model.eval()), ("ema", run.ema_model)):
-        drawn = generate(model, latents, 10)
+        drawn = draw_digits(model, latents, 10)
         share = bench.share(bench.judge.read(drawn)[0])
         figures |= {f"{name} share": share, f"{name} mse": F.mse_loss(drawn, real.images).item()}
     run.model.train()
@@ -328,7 +320,7 @@ def edits(bench: Bench, autoencoder, model, strengths: tuple[float, ...]) -> dic
     figures = {}
     for strength in strengths:
         for name, direction in (("edit", directions[targets]), ("random", random)):
-            drawn = generate(model, core.edit(latents, direction, strength), 10)
+            drawn = draw_digits(model, core.edit(latents, direction, strength), 10)
             labels = bench.judge.read(drawn)[1]
             figures[f"{name} {strength}"] = {
                 "target": core.percent_equal(labels, targets),
@@ -342,11 +334,11 @@ def pair_figures(bench: Bench, autoencoder, model) -> dict:
     """What table E says of one pair of encoder and diffusion model."""
     real = bench.real(bench.sizes.some)
     latents = core.encode_all(autoencoder, real)
-    drawn = [generate(model, latents, 10, seed=seed) for seed in range(3)]
+    drawn = [draw_digits(model, latents, 10, seed=seed) for seed in range(3)]
     pairs = slice(0, bench.sizes.pairs)
     back = there_and_back(model, real.images[pairs], latents[pairs], 100, 0, "uniform")
     other = latents.roll(1, dims=0)
-    middle = generate(model, (latents + other) / 2, 10)[real.labels != real.labels.roll(1)]
+    middle = draw_digits(model, (latents + other) / 2, 10)[real.labels != real.labels.roll(1)]
 
     def grey(pictures: Tensor) -> float:
         return 100 * ((pictures > 0.2) & (pictures < 0.8)).float().mean().item()
@@ -440,7 +432,7 @@ def table_f(bench: Bench) -> str:
     for place, (name, draw) in enumerate(priors.items()):
         results[name] = bench.measure(
             f"F-{place}-{digest(PRIOR)}",
-            lambda: figures_of(*bench.judge.read(generate(bench.model, draw(), 20))),
+            lambda: figures_of(*bench.judge.read(draw_digits(bench.model, draw(), 20))),
         )
     rows = [
         [name, f"{f['share']:.2f}", f"{f['precision']:.3f}", f"{f['recall']:.3f}", *(f"{c:.2f}" for c in f["classes"])]
@@ -471,7 +463,7 @@ def table_g(bench: Bench) -> str:
     cells = {
         (spacing, s): bench.measure(
             f"G-{spacing}-{s}",
-            lambda: judged(generate(bench.model, latents, s, spacing=spacing)),
+            lambda: judged(draw_digits(bench.model, latents, s, spacing=spacing)),
         )
         for spacing in spacings
         for s in steps
@@ -504,7 +496,7 @@ def table_g(bench: Bench) -> str:
             model, _, epochs, spent = train_variant(
                 variant, bench.training, bench.training_latents, bench.sizes.seconds, SEED
             )
-            return judged(generate(model.eval(), latents, 10)) | {"epochs": epochs, "spent": spent}
+            return judged(draw_digits(model.eval(), latents, 10)) | {"epochs": epochs, "spent": spent}
 
         f = bench.measure(f"G-short-{place}", train)
         short_seconds += f["seconds"]
@@ -581,10 +573,10 @@ def table_j(bench: Bench) -> str:
     count = bench.sizes.some
     crowds = {
         "held-out test digits": lambda: bench.real(count).images,
-        "digits from nothing (latent DDIM)": lambda: generate(
+        "digits from nothing (latent DDIM)": lambda: draw_digits(
             bench.model, core.LatentPrior.from_pretrained().sample_latents(count, seeded()), 20
         ),
-        "test digits drawn from their latents": lambda: generate(
+        "test digits drawn from their latents": lambda: draw_digits(
             bench.model, core.encode_all(bench.autoencoder, bench.real(count)), 20
         ),
     }

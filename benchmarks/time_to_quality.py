@@ -28,36 +28,16 @@ DIFFUSERS_RATES = (5e-4, 1e-3, 2e-3)
 KERAS = {"learning_rate": 1e-3, "weight_decay": 1e-4, "ema_decay": 0.999, "gradient_clip": 1e9}
 
 
-class Referee:
-    """Judges a model on validation digits that all contenders share."""
-
-    def __init__(self, training: core.Digits, validation: core.Digits, autoencoder: core.SimpleAutoencoder, count: int):
-        self.judge, self.real = core.Judge.from_pretrained(device="cpu"), validation.subset(slice(0, count))
-        self.latents = core.encode_all(autoencoder, self.real)
-        self.features, _ = self.judge.read(self.real.images)
-        train_features, _ = self.judge.read(training.subset(slice(0, count)).images)
-        self.floor = core.frechet_distance(train_features, self.features)
-
-    def __call__(self, model) -> tuple[float, float]:
-        """Label agreement in %, and Frechet distance as a share of the floor."""
-        generator = torch.Generator().manual_seed(0)
-        drawn = core.in_batches(lambda part: model.generate(part, STEPS, generator=generator), self.latents, 250)
-        if not bool(drawn.isfinite().all()):
-            return 0.0, float("inf")
-        features, labels = self.judge.read(drawn)
-        share = core.frechet_distance(features, self.features) / self.floor
-        return core.percent_equal(labels, self.real.labels), share
-
-    @torch.no_grad()
-    def loss(self, model) -> float:
-        """The model's own loss on the validation digits, at fixed times and noise."""
-        count, generator = len(self.real), torch.Generator().manual_seed(0)
-        noise = torch.randn(count, 1, 28, 28, generator=generator)
-        return float(model.loss(self.real.images, self.latents, torch.arange(count) / count, noise).mean())
+@torch.no_grad()
+def own_loss(model, referee: contest.Referee) -> float:
+    """The model's own loss on the validation digits, at fixed times and noise."""
+    count, generator = len(referee.real), torch.Generator().manual_seed(0)
+    noise = torch.randn(count, 1, 28, 28, generator=generator)
+    return float(model.loss(referee.real.images, referee.latents, torch.arange(count) / count, noise).mean())
 
 
 def train(
-    run: core.Training, seconds: float, setting: contest.Setting, referee: Referee, name: str
+    run: core.Training, seconds: float, setting: contest.Setting, referee: contest.Referee, name: str
 ) -> list[tuple[float, float, float]]:
     """(seconds, agreement, share of the floor) along a run of so many seconds of training."""
     curve, spent, next_look, steps = [], 0.0, FIRST_SECONDS, iter(run)
@@ -71,7 +51,8 @@ def train(
             spent += time.perf_counter() - began
             bar.update(round(spent) - bar.n)
             if spent >= min(next_look, seconds) or record.step == len(run):
-                curve.append((spent, *referee(run.ema_model)))
+                drawn = contest.draw_digits(run.ema_model, referee.latents, STEPS)
+                curve.append((spent, *(referee(drawn) if bool(drawn.isfinite().all()) else (0.0, float("inf")))))
                 run.model.train()
                 next_look *= GROWTH
                 tqdm.write(f"{name}: {curve[-1][0]:.0f} s, step {record.step}: {curve[-1][1]:.1f}%, {curve[-1][2]:.2f}")
@@ -127,10 +108,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=report.RESULTS.parent.parent / "docs" / "time_to_quality.png")
     options = parser.parse_args()
 
-    training, validation = core.split_training(core.load_mnist("train"))
     autoencoder = core.SimpleAutoencoder.from_pretrained(device="cpu")
-    latents = core.encode_all(autoencoder, training)
-    referee = Referee(training, validation, autoencoder, options.digits)
+    referee = contest.Referee(autoencoder, core.Judge.from_pretrained(device="cpu"), options.digits)
+    training, latents = referee.training, core.encode_all(autoencoder, referee.training)
 
     def run_for(build: Callable, setting: contest.Setting, settings: dict, seconds: float) -> core.Training:
         return contest.start(build, training, latents, round(seconds / setting.step_seconds), setting, settings)
@@ -146,7 +126,7 @@ def main() -> None:
         with setting.precision():
             for _ in run:
                 pass
-        trials[rate] = referee.loss(run.ema_model)
+        trials[rate] = own_loss(run.ema_model, referee)
         print(f"diffusers, peak {rate:g}: validation loss {trials[rate]:.4f}", flush=True)
     best = min(trials, key=trials.get)
 

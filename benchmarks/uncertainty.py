@@ -1,7 +1,7 @@
 """Three heads on the same frozen features, how they know what they do not know, and what CLUE changes.
 
 pip install -e '.[lab,uncertainty]'
-python benchmarks/uncertainty.py        a quarter of an hour on 2 cores; writes benchmarks/UNCERTAINTY.md
+python benchmarks/uncertainty.py        two minutes on 2 cores; writes benchmarks/UNCERTAINTY.md
 
 Heads are trained on the training digits, three seeds each, and measured on all 10,000 test digits; nothing is chosen on
 these. Fashion-MNIST is looked for beside MNIST, in DIFFAE_DATA_DIR/FashionMNIST/raw; without it, its column is empty.
