@@ -136,7 +136,9 @@ def build_model(model_class: type, path: str | Path | None, device: str | torch.
 
 
 def _check_sizes(config: dict, weights: dict, file_size: int) -> None:
-    """Refuse sizes above the longest side of any weight and the count of weights: they could fill the memory."""
+    """Refuse what could fill the memory: weights larger than the file, and sizes in the configuration above both the
+    longest side of any weight and the count of weights.
+    """
     if sum(weight.numel() * weight.element_size() for weight in weights.values()) > file_size:
         raise ValueError("its weights would take more memory than the file has bytes")
     largest = max([len(weights), *(side for weight in weights.values() for side in weight.shape)])

@@ -1,7 +1,5 @@
 """Appendix A2: a panel that leads an uncertain digit, step by step, to one that the classifier is sure of."""
 
-import io
-
 import ipywidgets as w
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -10,7 +8,7 @@ from torch import Tensor
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.data import Digits
 from diffae_core.diffusion import DiffusionModel, LatentDecoder
-from diffae_core.pictures import labelled_png, png_bytes
+from diffae_core.pictures import labelled_picture, png_bytes, stack
 from diffae_core.training import encode_all
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy
 from diffae_core.widgets import PREVIEW_STEPS, WIDE, Panel, digit_choice, seeded, slider
@@ -66,12 +64,8 @@ class CluePanel(Panel):
             label = f"{name}: picture {of_picture:.2f} nats"
             rows[label] = torch.cat([self.images[[digit]], copy, changed, *strokes])
         headings = ("digit", f"latent: {before:.2f} nats", f"now: {now:.2f} nats", "added x 3", "removed x 3")
-        strip = Image.open(io.BytesIO(labelled_png(rows, headings, zoom=4)))
-        bars = probability_bars(probabilities.mean(dim=0).cpu(), strip.width, 110)
-        picture = Image.new("L", (strip.width, strip.height + bars.height), 255)
-        picture.paste(strip, (0, 0))
-        picture.paste(bars, (0, strip.height))
-        return png_bytes(picture)
+        strip = labelled_picture(rows, headings, zoom=4)
+        return png_bytes(stack(strip, probability_bars(probabilities.mean(dim=0).cpu(), strip.width, 110)))
 
 
 def probability_bars(probabilities: Tensor, width: int, height: int) -> Image.Image:

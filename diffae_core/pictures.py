@@ -42,6 +42,14 @@ def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
+def stack(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """One picture above another, on white; in the lower one's mode."""
+    picture = Image.new(lower.mode, (max(upper.width, lower.width), upper.height + lower.height), "white")
+    picture.paste(upper, (0, 0))
+    picture.paste(lower, (0, upper.height))
+    return picture
+
+
 def png_bytes(picture: Image.Image) -> bytes:
     """A picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -50,7 +58,14 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2) -> bytes:
-    """Rows of digits as PNG, a label left of each row and, if given, a heading above each column.
+    """The picture of :func:`labelled_picture` as the bytes of a PNG file."""
+    return png_bytes(labelled_picture(rows, columns, zoom, gap))
+
+
+def labelled_picture(
+    rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2
+) -> Image.Image:
+    """Rows of digits, a label left of each row and, if given, a heading above each column.
 
     A few milliseconds, where Matplotlib takes a hundred: this is what the panels draw with.
 
@@ -74,7 +89,7 @@ def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: i
     step = (next(iter(rows.values())).shape[-1] + gap) * zoom
     for place, heading in enumerate(columns):
         pen.text((left + step * place + (step + gap * zoom) // 2, top // 2), heading, fill=0, font=font, anchor="mm")
-    return png_bytes(picture)
+    return picture
 
 
 def save_png(images: Tensor, path: str | Path, columns: int | None = None, zoom: int = 3) -> None:

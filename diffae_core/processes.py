@@ -52,6 +52,8 @@ def average_over_processes(tensors: Iterable[Tensor]) -> None:
 
 def any_process(answer: bool, device: torch.device) -> bool:
     """Whether the answer is yes in any process: all stop together, or none does."""
+    if process_count() == 1:
+        return answer
     answers = torch.tensor([float(answer)], device=device)
     average_over_processes([answers])
     return answers.item() > 0

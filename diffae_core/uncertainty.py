@@ -187,17 +187,19 @@ def clue(
     check_number(distance_weight, "distance_weight", 0, 1e6)
     check_number(learning_rate, "learning_rate", 1e-9, 1e3)
     z0 = check_latents(z0, head.latent_dim).detach().to(head.device)
-    start = z0 if decoder is None else decoder(z0).detach()
     norm = 2 if decoder is None and distance == "l2" else 1
+    look = nn.Identity() if decoder is None else decoder  # at latents, or at pictures
     z = z0.clone().requires_grad_()
     optimizer = torch.optim.Adam([z], learning_rate)
     entropies, distances, latents = [], [], []
     with torch.enable_grad():  # also for a caller under no_grad
+        start = look(z)
+        if not start.requires_grad:
+            cure = "build LatentDecoder with differentiable=True"
+            raise ValueError(f"expected a decoder that gradients go through, got one that stops them: {cure}")
+        start = start.detach().clone()
         for step in range(check_count(steps, "steps") + 1):
-            here = z if decoder is None else decoder(z)  # latents, or pictures
-            if not here.requires_grad:
-                cure = "build LatentDecoder with differentiable=True"
-                raise ValueError(f"expected a decoder that gradients go through, got one that stops them: {cure}")
+            here = look(z)
             asked = head.backbone(here) if of_picture else z
             probabilities = head.sample_predict_z(asked, num_samples, torch.Generator().manual_seed(seed))
             entropy = decompose_entropy(probabilities).total

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import html
-import io
 from collections.abc import Callable
 
 import ipywidgets as w
@@ -15,7 +14,7 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.data import Digits
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.latents import blend, lerp
-from diffae_core.pictures import labelled_png, png_bytes
+from diffae_core.pictures import labelled_picture, labelled_png, png_bytes, stack
 from diffae_core.schedule import CosineSchedule, noisy_image
 from diffae_core.training import encode_all
 
@@ -187,14 +186,11 @@ class NoisePanel(Panel):
         signal, noise_rate = CosineSchedule().rates(torch.tensor([time]))
         noise = torch.randn(self.images.shape, generator=seeded(seed))
         noisy = noisy_image(2 * self.images - 1, noise, signal, noise_rate)
-        strip = Image.open(io.BytesIO(labelled_png({"": (noisy + 1) / 2})))
-        picture = Image.new("RGB", (max(strip.width, self.curves.width), strip.height + self.curves.height), "white")
-        picture.paste(strip, (0, 0))
-        picture.paste(self.curves, (0, strip.height))
-        pen = ImageDraw.Draw(picture)
+        picture = stack(labelled_picture({"": (noisy + 1) / 2}), self.curves)
+        pen, top = ImageDraw.Draw(picture), picture.height - self.curves.height
         for rate, colour in ((signal.item(), "#1f77b4"), (noise_rate.item(), "#ff7f0e")):
             x, y = self.to_pixels(time, rate)
-            pen.ellipse((x - 6, strip.height + y - 6, x + 6, strip.height + y + 6), fill=colour, outline="black")
+            pen.ellipse((x - 6, top + y - 6, x + 6, top + y + 6), fill=colour, outline="black")
         return png_bytes(picture)
 
 
