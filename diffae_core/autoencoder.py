@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from diffae_core import checkpoints
-from diffae_core.checks import check_count, check_images, check_latents
+from diffae_core.checks import check_alike, check_count, check_images, check_latents
 from diffae_core.devices import choose_device
 
 
@@ -93,6 +93,9 @@ class SimpleAutoencoder(nn.Module):
 
         Returns:
             Features float32 ``(N, latent_dim)`` and labels int64 ``(N,)``, on the CPU, in the dataset's order.
+
+        Raises:
+            TypeError, ValueError: images that ``encode`` would refuse, or labels that are no whole numbers.
         """
         home, was_training = self.device, self.training
         self.to(choose_device(device) if device is not None else home).eval()
@@ -103,6 +106,8 @@ class SimpleAutoencoder(nn.Module):
             self.to(home).train(was_training)
         features = torch.cat([torch.empty(0, self.latent_dim), *(latents for latents, _ in batches)])
         labels = torch.cat([torch.empty(0, dtype=torch.int64), *(labels for _, labels in batches)])
+        if labels.dtype != torch.int64:
+            raise ValueError(f"expected labels that are whole numbers, got {labels.dtype}: convert with labels.long()")
         return (features.numpy(), labels.numpy()) if as_numpy else TensorDataset(features, labels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -118,9 +123,12 @@ class SimpleAutoencoder(nn.Module):
 
         Args:
             mean, std: ``(latent_dim,)``, measured on the training digits' latents.
+
+        Raises:
+            TypeError, ValueError: not such tensors, or a standard deviation that is not above 0.
         """
         last = self.encoder[-1]
-        mean, std = mean.to(self.device), std.to(self.device)
+        mean, std = check_normalisation(mean, std, self.latent_dim, self.device)
         last.weight.div_(std[:, None])
         last.bias.sub_(mean).div_(std)
         take_back(self.decoder[0], mean, std)
@@ -144,6 +152,15 @@ class SimpleAutoencoder(nn.Module):
     ) -> "SimpleAutoencoder":
         """The shipped autoencoder, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
         return checkpoints.build_model(cls, path, device)
+
+
+def check_normalisation(mean: Tensor, std: Tensor, latent_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both on ``device``, if they are the mean and the standard deviation of latents."""
+    check_alike(mean, std)
+    if mean.shape != (latent_dim,) or mean.dtype != torch.float32 or std.dtype != torch.float32 or not (std > 0).all():
+        wanted = f"expected a mean and a standard deviation ({latent_dim},), float32, each deviation above 0"
+        raise ValueError(f"{wanted}, got {tuple(mean.shape)}, least deviation {std.min() if len(std) else 'none'}")
+    return mean.to(device), std.to(device)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """The checks at every public door: what came, what was wanted, what to do."""
 
-import math
 import numbers
 import warnings
 
@@ -64,22 +63,74 @@ def check_latents(latents: Tensor, latent_dim: int | None = None, count: int | N
     return _check_float32(latents, wanted, "latents.float()")
 
 
-def check_time(diffusion_time: float | Tensor, count: int, device: torch.device) -> Tensor:
+def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
+    """Return ``labels`` if they are whole numbers from 0 to ``classes - 1``, one for each of ``count`` digits.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: another count, other numbers.
+    """
+    wanted = f"expected labels ({count},), whole numbers from 0 to {classes - 1}, got"
+    check_tensor(labels, wanted)
+    if tuple(labels.shape) != (count,):
+        raise ValueError(f"{wanted} {tuple(labels.shape)}: give one label for each digit")
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}: convert with labels.long()")
+    others = sorted(set(labels.tolist()) - set(range(classes)))
+    if others:
+        raise ValueError(f"{wanted} {others[:5]}: leave those digits out")
+    return labels
+
+
+def check_alike(a: Tensor, b: Tensor, least_ndim: int = 1) -> None:
+    """Refuse what is no pair of tensors of one shape, of finite floating-point numbers.
+
+    Raises:
+        TypeError: not two tensors.
+        ValueError: another shape, fewer than ``least_ndim`` dimensions, other numbers, or NaN or infinity.
+    """
+    wanted = "expected two tensors of one shape, of finite floating-point numbers, got"
+    _check_floats(a, wanted)
+    _check_floats(b, wanted)
+    if a.shape != b.shape or a.ndim < least_ndim:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"{wanted} {shapes}: keep the batch dimension, for example with z[[0]]")
+
+
+def check_walk(x: Tensor, latents: Tensor) -> None:
+    """Refuse images ``(N, C, H, W)`` and latents ``(N, latent_dim)`` that no sampler can walk with.
+
+    Raises:
+        TypeError: not tensors.
+        ValueError: another shape, different counts, other numbers, or NaN or infinity.
+    """
+    wanted = "expected images (N, C, H, W) and latents (N, latent_dim), of finite floating-point numbers, got"
+    _check_floats(x, wanted)
+    _check_floats(latents, wanted)
+    if x.ndim != 4 or latents.ndim != 2 or len(x) != len(latents):
+        raise ValueError(f"{wanted} {tuple(x.shape)} and {tuple(latents.shape)}: give one latent for each image")
+
+
+def check_time(diffusion_time: float | Tensor, count: int | None = None, device: torch.device | None = None) -> Tensor:
     """Return diffusion times as a float32 ``(count,)`` tensor on ``device``; 0 is clean, 1 is noise.
+
+    With None any count will do, and a tensor stays where it is.
 
     Raises:
         ValueError: a time outside [0, 1], NaN, or not one number for all nor one for each image.
     """
     wanted = "expected diffusion_time in [0, 1] (0 is clean, 1 is noise), a number or one for each image, got"
     try:
-        time = torch.as_tensor(diffusion_time, dtype=torch.float32, device=device)
+        time = torch.as_tensor(diffusion_time, device=device)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{wanted} {diffusion_time!r}") from None
-    if time.ndim > 1 or time.numel() not in (1, count):
-        raise ValueError(f"{wanted} shape {tuple(time.shape)} for {count} images")
-    if not bool(((time >= 0) & (time <= 1)).all()):
-        raise ValueError(f"{wanted} {diffusion_time}: clamp it, or check where a NaN comes from")
-    return time.reshape(-1).expand(count)
+    if time.is_complex() or time.ndim > 1 or (count is not None and time.numel() not in (1, count)):
+        raise ValueError(f"{wanted} {time.dtype} of shape {tuple(time.shape)} for {count or 'N'} images")
+    time = time.float().reshape(-1)
+    if not torch.equal(time, time.clamp(0, 1)):  # NaN equals nothing
+        wrong = time[time != time.clamp(0, 1)][:3].tolist()
+        raise ValueError(f"{wanted} {wrong}: clamp it, or check where a NaN comes from")
+    return time if count is None else time.expand(count)
 
 
 def check_count(value: int, name: str, at_least: int = 1) -> int:
@@ -91,8 +142,10 @@ def check_count(value: int, name: str, at_least: int = 1) -> int:
 
 
 def check_number(value: float, name: str, low: float, high: float) -> float:
-    """Return ``value`` as a float if it lies in [low, high]; a ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not low <= value <= high:
+    """Return ``value``, a number or a tensor of one, as a float if it lies in [low, high]; a ValueError otherwise."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
         raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {value!r}")
     return float(value)
 
@@ -106,6 +159,13 @@ def check_tensor(value: object, wanted: str) -> None:
 def _check_float32(tensor: Tensor, wanted: str, cure: str) -> Tensor:
     if tensor.dtype != torch.float32:
         raise ValueError(f"{wanted} {str(tensor.dtype).removeprefix('torch.')}: convert with {cure}")
+    return _check_floats(tensor, wanted)
+
+
+def _check_floats(tensor: object, wanted: str) -> Tensor:
+    check_tensor(tensor, wanted)
+    if not tensor.is_floating_point():
+        raise ValueError(f"{wanted} {str(tensor.dtype).removeprefix('torch.')}: convert with .float()")
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
     return tensor

@@ -19,6 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from diffae_core.checks import check_tensor
+
 log = logging.getLogger("diffae_core")
 
 SAMPLE_FILE = Path(__file__).parent / "samples" / "mnist_5k.npz"
@@ -49,6 +51,17 @@ class Digits(Dataset):
     source: str
     mnist_index: Tensor
 
+    def __post_init__(self) -> None:
+        wanted = "expected pixels uint8 (N, 1, H, W), labels int64 (N,) and mnist_index int64 (N,), got"
+        for tensor in (self.pixels, self.labels, self.mnist_index):
+            check_tensor(tensor, wanted)
+        kinds = [(tensor.dtype, tensor.ndim) for tensor in (self.pixels, self.labels, self.mnist_index)]
+        if kinds != [(torch.uint8, 4), (torch.int64, 1), (torch.int64, 1)]:
+            raise ValueError(f"{wanted} {kinds}: to take one digit, keep its dimension with subset([number])")
+        if not len(self.pixels) == len(self.labels) == len(self.mnist_index) or self.pixels.shape[1] != 1:
+            shapes = [tuple(tensor.shape) for tensor in (self.pixels, self.labels, self.mnist_index)]
+            raise ValueError(f"{wanted} {shapes}: give one label and one place for each digit")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -63,6 +76,14 @@ class Digits(Dataset):
     def subset(self, index: Tensor | slice) -> "Digits":
         """The digits at ``index``: a slice, a boolean mask, or whole numbers."""
         return Digits(self.pixels[index], self.labels[index], self.source, self.mnist_index[index])
+
+
+def check_digits(digits: Digits) -> Digits:
+    """Return ``digits`` if they are :class:`Digits`; a TypeError otherwise."""
+    if not isinstance(digits, Digits):
+        cure = "take what load_mnist or load_sample gives"
+        raise TypeError(f"expected Digits, got {type(digits).__name__}: {cure}")
+    return digits
 
 
 def load_mnist(split: str) -> Digits:
@@ -107,7 +128,11 @@ def split_training(train: Digits, seed: int = 0) -> tuple[Digits, Digits]:
     """Split the training digits into ``(training, validation)``, with the sample's 1,000 test digits in neither.
 
     One in twelve digits becomes validation: 5,000 of the whole set, the same for the same ``seed``.
+
+    Raises:
+        TypeError: no Digits.
     """
+    check_digits(train)
     held_out = torch.isin(train.mnist_index, load_sample("test").mnist_index)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     order = order[~held_out[order]]
@@ -122,11 +147,16 @@ def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
     as 0 to 255 and floating-point ones as they are.
 
     Raises:
-        ValueError: another shape or kind of number.
+        TypeError: no picture at all.
+        ValueError: another shape or kind of number, NaN or infinity.
     """
     if isinstance(pictures, Image.Image):
         pictures = np.array(pictures.convert("L"))
-    pictures = torch.as_tensor(pictures)
+    try:
+        pictures = torch.as_tensor(pictures)
+    except (TypeError, ValueError, RuntimeError):
+        wanted = "expected pictures as a PIL image, a tensor or an array"
+        raise TypeError(f"{wanted}, got {type(pictures).__name__}: read a file with read_digit") from None
     if pictures.ndim == 2:
         pictures = pictures[None]
     if pictures.ndim == 3 and pictures.shape[2] > 4:  # else the last dimension is colour
@@ -137,6 +167,8 @@ def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
         return pictures.float() / 255
     if not pictures.is_floating_point():
         raise ValueError(f"expected uint8 (0 to 255) or floating-point pictures (0 to 1), got {pictures.dtype}")
+    if not bool(pictures.isfinite().all()):
+        raise ValueError("expected floating-point pictures (0 to 1), got NaN or infinity: look where it is from")
     return pictures.float()
 
 

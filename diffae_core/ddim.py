@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count
+from diffae_core.checks import check_count, check_number, check_time, check_walk
 from diffae_core.devices import random_normal
 from diffae_core.schedule import CosineSchedule
 
@@ -48,7 +48,7 @@ def ddim_sample(
     denoiser: Denoiser,
     x_t: Tensor,
     latents: Tensor,
-    start: Tensor,
+    start: float | Tensor,
     num_steps: int = 20,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
@@ -71,7 +71,7 @@ def ddim_sample(
         denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
         x_t: ``(N, C, H, W)``, in the denoiser's own scale.
         latents: ``(N, latent_dim)``, handed to the denoiser as they are.
-        start: ``(N,)``, the diffusion time of each image in ``x_t``.
+        start: the diffusion time of ``x_t``, a number or one for each image, ``(N,)``.
         num_steps: how many times the denoiser is asked.
         eta: 0 (deterministic) to 1 (DDPM-like).
         generator: where the fresh noise of eta > 0 comes from.
@@ -82,8 +82,13 @@ def ddim_sample(
 
     Returns:
         The clean images, in the denoiser's scale.
+
+    Raises:
+        TypeError, ValueError: not such tensors, times or settings; the denoiser's own errors are its own.
     """
-    times = step_times(num_steps, spacing)
+    check_walk(x_t, latents)
+    start = check_time(start, len(x_t), x_t.device)
+    times, eta = step_times(num_steps, spacing), check_number(eta, "eta", 0, 1)
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         for step, (now, following) in enumerate(zip(times, times[1:]), start=1):
             signal, noise_rate = schedule.rates(start * now)
@@ -133,9 +138,13 @@ def ddim_invert(
 
     Returns:
         x_T, of the images' shape.
+
+    Raises:
+        TypeError, ValueError: not such tensors or settings; the denoiser's own errors are its own.
     """
+    check_walk(x_0, latents)
     times = step_times(num_steps, spacing)[::-1]
-    corrections = corrections if num_steps > 1 else 0
+    corrections = check_count(corrections, "corrections", 0) if num_steps > 1 else 0
     x_t = x_0
     for now, following in zip(times, times[1:]):
         signal, noise_rate = schedule.rates(x_t.new_tensor([now]))

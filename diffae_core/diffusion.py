@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core import checkpoints
-from diffae_core.autoencoder import take_back
-from diffae_core.checks import check_count, check_images, check_latents, check_number, check_time
+from diffae_core.autoencoder import check_normalisation, take_back
+from diffae_core.checks import check_images, check_latents, check_time
 from diffae_core.ddim import StepCallback, ddim_invert, ddim_sample
 from diffae_core.devices import choose_device, random_normal
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
@@ -174,7 +174,6 @@ class DiffusionModel(nn.Module):
         """
         images = check_images(images, self.image_size).to(self.device)
         latents = check_latents(latents, self.latent_dim, len(images)).to(self.device)
-        num_steps, corrections = check_count(num_steps, "num_steps"), check_count(corrections, "corrections", 0)
         return ddim_invert(self._denoise, 2 * images - 1, latents, num_steps, corrections, self.schedule, spacing)
 
     def denoise_once(self, noisy: Tensor, diffusion_time: float | Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,6 +194,8 @@ class DiffusionModel(nn.Module):
     def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """How far the U-Net's velocity is from the true one: mean squared error of each image, ``(N,)``.
 
+        For training, which calls it at every step: only the times are checked.
+
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
             latents: ``(N, latent_dim)``.
@@ -210,9 +211,13 @@ class DiffusionModel(nn.Module):
 
         Args:
             mean, std: ``(latent_dim,)``, as given there.
+
+        Raises:
+            TypeError, ValueError: not such tensors, or a standard deviation that is not above 0.
         """
+        mean, std = check_normalisation(mean, std, self.latent_dim, self.device)
         for layer in (self.network.feature_embedding, self.network.latent_map[0]):
-            take_back(layer, mean.to(self.device), std.to(self.device))
+            take_back(layer, mean, std)
 
     def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         rates = self.schedule.rates(times)
@@ -222,7 +227,6 @@ class DiffusionModel(nn.Module):
         self, x_t, latents, times, num_steps, eta, generator, callback, spacing, differentiable=False
     ) -> Tensor:
         latents = check_latents(latents, self.latent_dim, len(x_t)).to(self.device)
-        num_steps, eta = check_count(num_steps, "num_steps"), check_number(eta, "eta", 0, 1)
         walk = (num_steps, eta, generator, callback, self.schedule, spacing, differentiable)
         clean = ddim_sample(self._denoise, x_t, latents, times, *walk)
         return ((clean + 1) / 2).clamp(0, 1)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from diffae_core import checkpoints
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checks import check_images, check_latents, check_time
-from diffae_core.data import Digits, as_images
+from diffae_core.checks import check_count, check_images, check_latents, check_tensor, check_time
+from diffae_core.data import Digits, as_images, check_digits
 from diffae_core.devices import choose_device, random_normal
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.measures import frechet_distance, percent_equal
@@ -82,6 +82,8 @@ def train_judge(
 ) -> Training:
     """A run that teaches the judge to read digits, each batch moved by up to 3 pixels; labels smoothed by 0.05."""
 
+    check_digits(digits)
+
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         right, down = torch.randint(0, 7, (2,), generator=generator).tolist()
         images = F.pad(as_images(digits.pixels[index]), (3, 3, 3, 3))[:, :, down : down + 28, right : right + 28]
@@ -93,7 +95,13 @@ def train_judge(
 
 @torch.no_grad()
 def in_batches(draw: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int = 500) -> Tensor:
-    """``draw`` called on ``batch_size`` rows at a time, without gradients, put together on the CPU."""
+    """``draw`` called on ``batch_size`` rows at a time, without gradients, put together on the CPU.
+
+    Raises:
+        TypeError, ValueError: rows that are no tensor, or a ``batch_size`` below 1; ``draw``'s errors are its own.
+    """
+    check_tensor(rows, "expected rows as a tensor, got")
+    check_count(batch_size, "batch_size")
     return torch.cat([draw(part).cpu() for part in rows.split(batch_size)])
 
 
@@ -119,8 +127,13 @@ def quality(
 
     Returns:
         The name of each figure, and its value.
+
+    Raises:
+        TypeError, ValueError: no Digits, or fewer of ``train`` than of ``real``.
     """
-    images, count = real.images, len(real)
+    images, count = check_digits(real).images, len(real)
+    if len(check_digits(train)) < count:
+        raise ValueError(f"expected {count} or more training digits for the floor, got {len(train)}: take more")
     latents = in_batches(autoencoder.encode, images)
     decoded = in_batches(autoencoder.decode, latents)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -3,21 +3,24 @@
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count, check_latents, check_number
+from diffae_core.checks import (
+    check_alike,
+    check_count,
+    check_labels,
+    check_latents,
+    check_number,
+    check_tensor,
+    check_walk,
+)
 
 
 def class_means(latents: Tensor, labels: Tensor) -> Tensor:
     """The mean latent of each digit class: ``(N, latent_dim)`` and labels ``(N,)`` of 0 to 9 -> ``(10, latent_dim)``.
 
     Raises:
-        ValueError: a class without an example, or counts that do not match.
+        TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
     """
-    check_latents(latents)
-    if len(latents) != len(labels) or labels.ndim != 1:
-        raise ValueError(f"expected one label for each latent, got {len(latents)} latents and {len(labels)} labels")
-    if set(labels.tolist()) - set(range(10)):
-        raise ValueError(f"expected labels from 0 to 9, got {sorted(set(labels.tolist()) - set(range(10)))}")
-    labels = labels.to(latents.device)
+    labels = check_labels(labels, len(check_latents(latents))).to(latents.device)
     missing = sorted(set(range(10)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"expected examples of all ten classes, got none of {missing}: take more digits")
@@ -58,7 +61,7 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
         ``(10, latent_dim)``: walk along row k with :func:`edit`.
 
     Raises:
-        ValueError: a class without an example, or counts that do not match.
+        TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
     """
     from sklearn.linear_model import LogisticRegression  # when first used: importing the package stays quick
 
@@ -84,12 +87,16 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
         TypeError, ValueError: not such latents or directions, a direction without length, an infinite strength.
     """
     count, latent_dim = check_latents(latents).shape
+    check_tensor(direction, f"expected a direction ({latent_dim},), got")
     if direction.shape not in ((latent_dim,), (1, latent_dim), (count, latent_dim)):
         wanted = f"a direction ({latent_dim},) or ({count}, {latent_dim})"
         raise ValueError(f"expected {wanted} for latents {tuple(latents.shape)}, got {tuple(direction.shape)}")
-    lengths = direction.norm(dim=-1, keepdim=True)
+    lengths = direction.norm(dim=-1, keepdim=True) if direction.is_floating_point() else torch.zeros(1)
     if not bool((lengths.isfinite() & (lengths > 0)).all()):
-        raise ValueError("expected directions with a length, got one of zeros, NaN or infinity: look where it is from")
+        wrong = "got one of zeros, NaN, infinity or whole numbers"
+        raise ValueError(
+            f"expected directions with a length, of floating-point numbers, {wrong}: look where it is from"
+        )
     strength = check_number(strength, "strength", -1e6, 1e6)
     return latents + (strength * latent_dim**0.5 * direction / lengths).to(latents)
 
@@ -105,16 +112,16 @@ def blend(
         move: "both"; "latent" or "noise" to move only that, and leave the other as in ``a``.
 
     Raises:
-        ValueError: another ``move``, or codes of different shapes.
+        TypeError, ValueError: another ``move``, not such codes, or codes of different shapes.
     """
     if move not in ("both", "latent", "noise"):
         raise ValueError(f'expected move to be "both", "latent" or "noise", got {move!r}: choose one of these')
-    shapes = [[tuple(part.shape) for part in code] for code in (a, b)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or len(shapes[0][0]) != 2 or len(shapes[0][1]) != 4:
-        wanted = "two codes (z, x_T) of equal shapes, (N, latent_dim) and (N, 1, 28, 28)"
-        raise ValueError(f"expected {wanted}, got {shapes[0]} and {shapes[1]}: take z from encode and x_T from invert")
-    z = lerp(a[0], b[0], share) if move != "noise" else a[0]
-    return z, slerp(a[1], b[1], share) if move != "latent" else a[1]
+    for code in (a, b):
+        if not isinstance(code, tuple | list) or len(code) != 2:
+            raise TypeError(f"expected a code (z, x_T), got {type(code).__name__}: z from encode and x_T from invert")
+        check_walk(code[1], code[0])
+    z, x_T = lerp(a[0], b[0], share), slerp(a[1], b[1], share)
+    return z if move != "noise" else a[0], x_T if move != "latent" else a[1]
 
 
 def interpolate(
@@ -131,17 +138,23 @@ def interpolate(
         ``(z, x_T)`` of ``(steps, latent_dim)`` and ``(steps, 1, 28, 28)``: hand them to ``generate``.
 
     Raises:
-        ValueError: another ``move``, fewer than two steps, or not the codes of one digit each.
+        TypeError, ValueError: another ``move``, fewer than two steps, or not the codes of one digit each.
     """
-    if len(a[0]) != 1:
-        raise ValueError(f"expected the codes of one digit each, got {len(a[0])}: keep the batch with z[[number]]")
     shares = torch.linspace(0, 1, check_count(steps, "steps", 2)).tolist()
     z, x_T = zip(*(blend(a, b, share, move) for share in shares))
+    if len(z[0]) != 1:
+        raise ValueError(f"expected the codes of one digit each, got {len(z[0])}: keep the batch with z[[number]]")
     return torch.cat(z), torch.cat(x_T)
 
 
 def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """The straight line from ``a`` (share 0) to ``b`` (share 1): ``(1 - share) a + share b``. Right for latents."""
+    """The straight line from ``a`` (share 0) to ``b`` (share 1): ``(1 - share) a + share b``. Right for latents.
+
+    Raises:
+        TypeError, ValueError: not two tensors of one shape, or an infinite share.
+    """
+    check_alike(a, b)
+    share = check_number(share, "share", -1e6, 1e6)
     return (1 - share) * a + share * b.to(a.device)
 
 
@@ -150,8 +163,12 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
     ``sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b`` with the angle between a and b, of each
     row of ``(N, ...)`` (DDIM, arXiv 2010.02502, appendix D.5). Where the two are parallel it is the straight line.
+
+    Raises:
+        TypeError, ValueError: not two tensors ``(N, ...)`` of one shape, or an infinite share.
     """
-    b = b.to(a.device)
+    check_alike(a, b, least_ndim=2)
+    share, b = check_number(share, "share", -1e6, 1e6), b.to(a.device)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1).clamp(-1, 1)
     angle = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))

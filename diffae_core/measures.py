@@ -3,16 +3,29 @@
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count, check_images, check_tensor
+from diffae_core.checks import check_count, check_images, check_labels, check_tensor
 
 
 def percent_equal(labels: Tensor, wanted: Tensor) -> float:
-    """The share of ``labels`` that are the ``wanted`` ones, in percent."""
+    """The share of ``labels`` ``(N,)`` that are the ``wanted`` ones ``(N,)``, in percent.
+
+    Raises:
+        TypeError, ValueError: not labels of 0 to 9, none of them, or different counts.
+    """
+    check_tensor(wanted, "expected labels (N,), whole numbers from 0 to 9, got")
+    for given in (wanted, labels):
+        check_labels(given, check_count(wanted.numel(), "the number of labels"))
     return float((labels.cpu() == wanted.cpu()).float().mean() * 100)
 
 
 def spread(total: int, count: int) -> Tensor:
-    """``count`` whole numbers spread evenly over 0 to ``total`` - 1: a fair part of a set in no particular order."""
+    """``count`` whole numbers spread evenly over 0 to ``total`` - 1: a fair part of a set in no particular order.
+
+    Raises:
+        ValueError: not whole numbers, or a ``count`` above ``total``.
+    """
+    if check_count(count, "count") > check_count(total, "total"):
+        raise ValueError(f"expected count of {total} or less, got {count}")
     return torch.arange(count) * total // count
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffae_core.checkpoints import write_whole
-from diffae_core.checks import check_tensor
+from diffae_core.checks import check_count, check_tensor
 
 
 def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -19,6 +19,9 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
         images: N at least 1.
         columns: digits in a row; None puts all in one.
         gap: pixels of light grey between them.
+
+    Raises:
+        TypeError, ValueError: not such images, NaN or infinity, or no such whole numbers.
     """
     check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
@@ -26,7 +29,7 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     if images.is_complex() or not bool(torch.isfinite(images).all()):
         raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
     count, _, height, width = images.shape
-    columns = count if columns is None else columns
+    columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
     rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
     ink = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
@@ -38,7 +41,7 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
 def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
     """A uint8 ``(H, W)`` picture with each pixel drawn ``zoom`` times as large."""
-    picture = Image.fromarray(sheet)
+    picture, zoom = Image.fromarray(sheet), check_count(zoom, "zoom")
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
@@ -74,7 +77,11 @@ def labelled_picture(
         columns: headings, at most one for each digit of a row.
         zoom: screen pixels for each pixel of a digit.
         gap: pixels of light grey between digits.
+
+    Raises:
+        TypeError, ValueError: no rows, not such images, or no such whole numbers.
     """
+    _check_rows(rows)
     font = ImageFont.load_default(size=14)
     left = max((round(font.getlength(label)) + 16 for label in rows if label), default=0)
     top = 22 if columns else 0
@@ -102,7 +109,11 @@ def rows_figure(rows: dict[str, Tensor], title: str = ""):
     """A Matplotlib figure with a labelled row of digits for each entry: ``{label: (N, 1, H, W) in [0, 1]}``.
 
     The caller shows it, or writes it with :func:`save_figure`.
+
+    Raises:
+        TypeError, ValueError: no rows, or not such images.
     """
+    _check_rows(rows)
     from matplotlib.figure import Figure  # when first used: importing the package stays quick
 
     count = max(len(images) for images in rows.values())
@@ -114,6 +125,13 @@ def rows_figure(rows: dict[str, Tensor], title: str = ""):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     return figure
+
+
+def _check_rows(rows: dict[str, Tensor]) -> None:
+    if not isinstance(rows, dict) or not rows:
+        raise TypeError(f"expected rows as {{label: pictures (N, 1, H, W)}}, got {rows if rows == {} else type(rows)}")
+    for images in rows.values():
+        check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
 
 
 def save_figure(figure, path: str | Path) -> None:

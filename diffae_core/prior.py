@@ -153,15 +153,18 @@ class MixturePrior:
         latents: ``(N, latent_dim)`` of the training digits.
         components: 1 for a single Gaussian; more for a mixture.
         seed: of the fit.
+
+    Raises:
+        TypeError, ValueError: not such latents, fewer than two or than ``components``, or no whole number of these.
     """
 
     def __init__(self, latents: Tensor, components: int = 1, seed: int = 0):
         from sklearn.mixture import GaussianMixture  # when first used: importing the package stays quick
 
-        check_latents(latents, latents.shape[-1] if isinstance(latents, Tensor) else 0)
-        self.mixture = GaussianMixture(
-            check_count(components, "components"), max_iter=20, reg_covar=1e-4, random_state=seed
-        )
+        count, components = len(check_latents(latents)), check_count(components, "components")
+        if count < max(2, components):
+            raise ValueError(f"expected {max(2, components)} or more latents for {components} components, got {count}")
+        self.mixture = GaussianMixture(components, max_iter=20, reg_covar=1e-4, random_state=seed)
         # In float64: covariances of 256 numbers that move together are too fine for float32.
         self.mixture.fit(latents.detach().cpu().double().numpy())
 

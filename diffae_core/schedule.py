@@ -1,9 +1,14 @@
-"""Notebook 02: how much signal and noise there is at each diffusion time, and three views of one noisy image."""
+"""Notebook 02: how much signal and noise there is at each diffusion time, and three views of one noisy image.
+
+The views are bare formulas on tensors: they check nothing, and what is NaN stays NaN.
+"""
 
 import math
 
 import torch
 from torch import Tensor
+
+from diffae_core.checks import check_time
 
 
 class CosineSchedule:
@@ -14,9 +19,9 @@ class CosineSchedule:
     DDPM (arXiv 2006.11239, equation 4): ``x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``.
     """
 
-    def rates(self, diffusion_time: Tensor) -> tuple[Tensor, Tensor]:
+    def rates(self, diffusion_time: float | Tensor) -> tuple[Tensor, Tensor]:
         """``(signal_rate, noise_rate)`` at times ``(N,)`` in [0, 1], each ``(N, 1, 1, 1)`` to multiply images."""
-        angle = diffusion_time.reshape(-1, 1, 1, 1) * (math.pi / 2)
+        angle = check_time(diffusion_time).reshape(-1, 1, 1, 1) * (math.pi / 2)
         return torch.cos(angle), torch.sin(angle)
 
 

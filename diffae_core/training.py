@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diffae_core import checkpoints
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.checks import check_count, check_latents
-from diffae_core.data import Digits, as_images
+from diffae_core.data import Digits, as_images, check_digits
 from diffae_core.devices import has_fast_bfloat16, random_normal
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.processes import average_over_processes, my_share, process_count
@@ -197,8 +197,11 @@ def train_autoencoder(
     """A run that teaches the autoencoder to copy digits: mean squared error between image and reconstruction.
 
     When it is done, call :func:`normalise_latents`.
+
+    Raises:
+        TypeError: no Digits.
     """
-    pixels = digits.pixels.to(model.device)
+    pixels = check_digits(digits).pixels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         (index,) = my_share(index.to(pixels.device))
@@ -230,12 +233,13 @@ def train_diffusion(
             has learnt nothing.
 
     Raises:
-        TypeError: ``joint`` without an autoencoder, or an autoencoder without ``joint``.
+        TypeError: ``joint`` without an autoencoder, or an autoencoder without ``joint``; or no Digits.
+        ValueError: not one latent for each digit.
     """
     if joint != isinstance(latents, SimpleAutoencoder):
         wanted = "the autoencoder itself with joint=True, and latents (N, latent_dim) without"
         raise TypeError(f"expected {wanted}; got joint={joint} and a {type(latents).__name__}")
-    pixels = digits.pixels.to(model.device)
+    pixels = check_digits(digits).pixels.to(model.device)
     if joint:
         trained = EncoderAndDiffusion(latents, model)
         data = fingerprint(digits.pixels)
@@ -287,8 +291,13 @@ def fingerprint(*tensors: Tensor) -> str:
 
 @torch.no_grad()
 def encode_all(model: SimpleAutoencoder, digits: Digits, batch_size: int = 1000) -> Tensor:
-    """The latents of all digits, ``(N, latent_dim)`` float32 on the CPU, in the digits' order."""
-    return torch.cat([model.encode(as_images(pixels)).cpu() for pixels in digits.pixels.split(batch_size)])
+    """The latents of all digits, ``(N, latent_dim)`` float32 on the CPU, in the digits' order.
+
+    Raises:
+        TypeError, ValueError: no Digits, or a ``batch_size`` below 1.
+    """
+    batches = check_digits(digits).pixels.split(check_count(batch_size, "batch_size"))
+    return torch.cat([model.encode(as_images(pixels)).cpu() for pixels in batches])
 
 
 def normalise_latents(model: SimpleAutoencoder, digits: Digits, diffusion: DiffusionModel | None = None) -> None:

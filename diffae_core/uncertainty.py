@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from diffae_core.checks import check_count, check_images, check_latents, check_number, check_tensor
+from diffae_core.checks import check_count, check_images, check_labels, check_latents, check_number, check_tensor
 from diffae_core.devices import random_normal
 from diffae_core.training import Training, TrainingConfig, fingerprint
 
@@ -94,9 +94,16 @@ def train_last_layer(
     features: TensorDataset,
     config: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0),
 ) -> Training:
-    """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO."""
-    z, labels = (tensor.to(head.device) for tensor in features.tensors)
-    check_latents(z, head.latent_dim, len(labels))
+    """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
+
+    Raises:
+        TypeError, ValueError: not a pair of latents ``(N, latent_dim)`` and labels ``(N,)``.
+    """
+    if not isinstance(features, TensorDataset) or len(features.tensors) != 2:
+        raise TypeError(f"expected a TensorDataset from encode_dataset, got {type(features).__name__}")
+    z, labels = features.tensors
+    check_labels(labels, len(check_latents(z, head.latent_dim)), head.num_classes)
+    z, labels = z.detach().to(head.device), labels.to(head.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(z.device)

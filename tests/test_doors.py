@@ -3,7 +3,10 @@
 And never a change of what is the caller's: the tensors, the random state, the default dtype, the thread count.
 """
 
+import copy
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +32,50 @@ for parameter in MODEL.parameters():  # a new one's last layers are zero, so tha
     torch.nn.init.normal_(parameter, std=0.1)
 JUDGE = core.Judge("cpu").eval()
 HEAD = core.BayesianLastLayer(AUTOENCODER.encoder, 16)
+PRIOR = core.LatentPrior(16, 8, 1, 4, device="cpu")
+DIGITS = core.load_sample("test").subset(core.spread(1000, 12))
+TIMES = torch.linspace(0.1, 0.9, 12)
+CODE = (LATENTS, NOISY)
+FEW_STEPS = core.TrainingConfig(epochs=1, batch_size=4)
+
+
+def halve(x_t, times, latents):
+    return x_t / 2 + latents.mean(), x_t / 2
+
+
+def train(make):
+    """A training run's losses; what it has learnt is taken back."""
+    models = (MODEL, HEAD, PRIOR)
+    states = [{name: weight.clone() for name, weight in model.state_dict().items()} for model in models]
+    try:
+        return torch.tensor([record.loss for record in make()])
+    finally:
+        for model, state in zip(models, states):
+            model.load_state_dict(state)
+            model.eval()
+
+
+def features_of(z, labels):
+    """A TensorDataset of anything: torch's own would refuse some of it."""
+    features = torch.utils.data.TensorDataset(LATENTS)
+    features.tensors = (z, labels)
+    return features
+
+
+def normalised(model, mean, std):
+    model = copy.deepcopy(model)
+    model.normalise_latents(mean, std)
+    return torch.cat([weight.flatten() for weight in model.state_dict().values()])
+
+
+def drawn(figure):
+    figure.canvas.draw()
+    return torch.from_numpy(figure.axes[0].images[0].get_array().filled())
+
+
+def bytes_of(content):
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
 
 # name -> (function, tensors that it takes)
 DOORS = {
@@ -58,7 +105,96 @@ DOORS = {
     "ssim": (core.ssim, (IMAGES, IMAGES.flip(0))),
     "loss_by_time": (lambda x, z: core.loss_by_time(MODEL, x, z, torch.tensor([0.3]), seeded()), (IMAGES, LATENTS)),
     "tile": (lambda x: torch.from_numpy(core.tile(x)), (IMAGES,)),
+    "labelled_png": (lambda x: bytes_of(core.labelled_png({"row": x})), (IMAGES,)),
+    "rows_figure": (lambda x: drawn(core.rows_figure({"row": x})), (IMAGES,)),
+    "as_images": (core.as_images, (IMAGES,)),
+    "Digits": (
+        lambda *parts: core.Digits(parts[0], parts[1], "mine", parts[2]).images,
+        (DIGITS.pixels, LABELS, LABELS),
+    ),
+    "add_noise at times": (lambda t: MODEL.add_noise(IMAGES, t, seeded()), (TIMES,)),
+    "denoise_with_latent from times": (lambda t: MODEL.denoise_with_latent(NOISY, LATENTS, t, 2), (TIMES,)),
+    "denoise_once at times": (lambda t: MODEL.denoise_once(NOISY, t, LATENTS), (TIMES,)),
+    "loss_by_time at times": (lambda t: core.loss_by_time(MODEL, IMAGES, LATENTS, t, seeded()), (TIMES,)),
+    "rates": (core.CosineSchedule().rates, (TIMES,)),
+    "ddim_sample": (lambda x, z, t: core.ddim_sample(halve, x, z, t, 2), (NOISY, LATENTS, TIMES)),
+    "ddim_invert": (lambda z, x: core.ddim_invert(halve, x, z, 2), CODE),
+    "LatentDecoder from x_T": (lambda x: core.LatentDecoder(MODEL, 2, x)(LATENTS), (NOISY,)),
+    "lerp": (lambda a, b: core.lerp(a, b, 0.3), (LATENTS, LATENTS.flip(0))),
+    "slerp": (lambda a, b: core.slerp(a, b, 0.3), (NOISY, NOISY.flip(0))),
+    "blend": (lambda z, x: core.blend(CODE, (z, x), 0.3), CODE),
+    "blend from": (lambda z, x: core.blend((z, x), CODE, 0.3), CODE),
+    "interpolate": (lambda z, x: core.interpolate((LATENTS[:1], NOISY[:1]), (z, x), 3), (LATENTS[1:2], NOISY[1:2])),
+    "edit along": (lambda v: core.edit(LATENTS, v, 0.5), (LATENTS.flip(0),)),
+    "class_means by labels": (lambda y: core.class_means(LATENTS, y), (LABELS,)),
+    "class_directions by labels": (lambda y: core.class_directions(LATENTS, y), (LABELS,)),
+    "percent_equal": (core.percent_equal, (LABELS, LABELS.flip(0))),
+    "in_batches": (lambda x: core.in_batches(AUTOENCODER.encode, x), (IMAGES,)),
+    "MixturePrior": (lambda z: core.MixturePrior(z).sample_latents(3, seeded()), (LATENTS,)),
+    "normalise_latents": (
+        lambda m, s: normalised(AUTOENCODER, m, s),
+        (LATENTS[0], IMAGES[0, 0, 0, :16] + 1),
+    ),
+    "normalise_latents of the DDIM": (
+        lambda m, s: normalised(MODEL, m, s),
+        (LATENTS[0], IMAGES[0, 0, 0, :16] + 1),
+    ),
+    "train_diffusion": (lambda z: train(lambda: core.train_diffusion(MODEL, DIGITS, z, FEW_STEPS)), (LATENTS,)),
+    "train_latent_prior": (lambda z: train(lambda: core.train_latent_prior(PRIOR, z, FEW_STEPS)), (LATENTS,)),
+    "train_last_layer": (
+        lambda z, y: train(lambda: core.train_last_layer(HEAD, features_of(z, y), FEW_STEPS)),
+        (LATENTS, LABELS),
+    ),
 }
+
+
+# What the table above leaves out, and why.
+ELSEWHERE = {
+    "formulas, which check nothing": {"noisy_image", "velocity", "from_velocity", "from_noise", "from_clean"},
+    "inner networks, behind a model's doors": {"ConditionalUNet", "ResidualBlock", "TimeEmbedding"},
+    "models, whose methods are above": {
+        "SimpleAutoencoder",
+        "DiffusionModel",
+        "Judge",
+        "LatentPrior",
+        "BayesianLastLayer",
+    },
+    "made for others to read": {"Entropies", "Record", "Training"},
+    "draws with tile, above": {"save_png"},
+    "no tensors: tested with their modules": {
+        *("TrainingConfig", "choose_device", "has_fast_bfloat16", "load_mnist", "load_sample", "read_digit"),
+        *("join_processes", "is_first_process", "any_process", "write_whole", "step_times", "spread"),
+        *("random_normal", "png_bytes", "save_figure", "quality_table"),
+    },
+    "takes a dataset: test_only_digits_are_taken_for_digits": {
+        *("encode_all", "normalise_latents", "split_training", "train_autoencoder", "train_judge", "quality"),
+    },
+}
+
+
+def test_every_public_name_is_tried_or_named_with_a_reason():
+    table = Path(__file__).read_text().split("DOORS = {")[1].split("ELSEWHERE = {")[0]
+    elsewhere = set().union(*ELSEWHERE.values())
+    assert elsewhere == {name for name in core.__all__ if not re.search(rf"core\.{name}\b", table)}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda wrong: core.encode_all(AUTOENCODER, wrong),
+        lambda wrong: core.normalise_latents(AUTOENCODER, wrong),
+        lambda wrong: core.split_training(wrong),
+        lambda wrong: core.train_autoencoder(AUTOENCODER, wrong),
+        lambda wrong: core.train_diffusion(MODEL, wrong, LATENTS),
+        lambda wrong: core.train_judge(JUDGE, wrong),
+        lambda wrong: core.quality(AUTOENCODER, MODEL, JUDGE, wrong, DIGITS),
+        lambda wrong: core.quality(AUTOENCODER, MODEL, JUDGE, DIGITS, wrong),
+    ],
+)
+@pytest.mark.parametrize("wrong", [IMAGES, AUTOENCODER, None, "train"], ids=["images", "a model", "None", "a name"])
+def test_only_digits_are_taken_for_digits(call, wrong):
+    with pytest.raises(TypeError, match="expected Digits, got "):
+        call(wrong)
 
 
 def non_contiguous(x):
@@ -67,7 +203,7 @@ def non_contiguous(x):
 
 def with_one(value):
     def change(x):
-        x = x.clone()
+        x = x.clone() if x.is_floating_point() else x.float()
         x.flatten()[0] = value
         return x
 
@@ -77,7 +213,7 @@ def with_one(value):
 SAME = {  # another form of the same numbers: the answer must be the same
     "non-contiguous": non_contiguous,
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else non_contiguous(x),
-    "requires_grad": lambda x: x.clone().requires_grad_(),
+    "requires_grad": lambda x: x.clone().requires_grad_(x.is_floating_point()),
 }
 WRONG = {  # an answer without NaN, or an error
     "float64": lambda x: x.double(),
@@ -91,6 +227,8 @@ WRONG = {  # an answer without NaN, or an error
     "one dimension more": lambda x: x[None],
     "none of it": lambda x: x[:0],
     "one": lambda x: x[:1],
+    "one too many": lambda x: torch.cat([x, x[:1]]),
+    "negative": lambda x: -x,
     "narrower": lambda x: x[..., :-1],
     "a list": lambda x: x.tolist(),
     "an array": lambda x: x.numpy(),
@@ -134,6 +272,20 @@ def test_a_right_answer_or_an_error_that_says_what_was_wanted(name, kind):
         else:
             assert kind != "complex", "complex numbers were taken for real ones"
             assert all(part.isfinite().all() for part in found), f"NaN or infinity, without a word, at {place}"
+
+
+PAIRS = ("generate from x_T", "invert", "denoise_with_latent", "denoise_once", "ssim", "loss_by_time", "ddim_invert")
+PAIRS += ("lerp", "slerp", "blend", "blend from", "percent_equal", "Digits", "train_diffusion", "train_last_layer")
+
+
+@pytest.mark.parametrize("kind", ["none of it", "one", "one too many"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_counts_that_do_not_match_are_refused(name, kind):
+    """They would be stretched to fit each other, without a word."""
+    function, arguments = DOORS[name]
+    for place in range(len(arguments)):
+        with pytest.raises(ValueError, match="^expected "):
+            function(*(WRONG[kind](x) if place == number else x for number, x in enumerate(arguments)))
 
 
 @pytest.mark.filterwarnings("ignore:images have values")

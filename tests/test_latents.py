@@ -10,7 +10,7 @@ def test_class_means_are_means():
     assert core.class_means(latents, labels).flatten().tolist() == [label + 5.0 for label in range(10)]
     with pytest.raises(ValueError, match=r"none of \[9\]"):
         core.class_means(latents[:9], labels[:9])
-    with pytest.raises(ValueError, match="20 latents and 9 labels"):
+    with pytest.raises(ValueError, match=r"expected labels \(20,\).* got \(9,\)"):
         core.class_means(latents, labels[:9])
 
 
@@ -108,14 +108,14 @@ def test_bad_strengths_and_latents():
 
 def test_codes_of_different_digits_counts_are_refused():
     one, two = ((torch.zeros(n, 8), torch.ones(n, 1, 28, 28)) for n in (1, 2))
-    with pytest.raises(ValueError, match="two codes"):
+    with pytest.raises(ValueError, match=r"of one shape.*got \(1, 8\) and \(2, 8\)"):
         core.blend(one, two, 0.5)
     with pytest.raises(ValueError, match="one digit each, got 2"):
         core.interpolate(two, two, 5)
 
 
 def test_labels_of_no_digit_are_refused():
-    with pytest.raises(ValueError, match=r"labels from 0 to 9, got \[10\]"):
+    with pytest.raises(ValueError, match=r"from 0 to 9, got \[10\]"):
         core.class_means(torch.zeros(11, 4), torch.arange(11))
 
 

@@ -106,6 +106,9 @@ def test_runs_on_the_embedded_sample_with_all_exercises_solved(path, tmp_path, m
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path / "file"))
     notebook = execute(solved(nbformat.read(path, as_version=4)), tmp_path)
     assert errors_of(notebook) == []
+    for kept, run in zip(code_cells(nbformat.read(path, as_version=4)), code_cells(notebook)):
+        if "getsource" in kept.source:  # of the package as it is now
+            assert kept.outputs[0].data["text/plain"] == run.outputs[0].data["text/plain"], kept.source
     checks = [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", ())]
     assert len(checks) >= 2
     for cell in checks:
