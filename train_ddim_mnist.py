@@ -101,12 +101,12 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
             bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
             bar.update()
             stop = core.any_process(interrupt.asked, run.model.device)
+            if first and record.step % run.steps_per_epoch == 0:
+                each_epoch(record.step // run.steps_per_epoch)  # before saving: after a kill it is drawn again
             if first and (stop or record.step % SAVE_EVERY_STEPS == 0):
                 run.save(state)
             if stop:
                 raise KeyboardInterrupt
-            if first and record.step % run.steps_per_epoch == 0:
-                each_epoch(record.step // run.steps_per_epoch)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -10,7 +10,6 @@ import io
 import os
 import pickle
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -24,10 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import psutil
 import report
 import torch
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, DeadKernelError
 from PIL import Image
 
 import diffae_core as core
@@ -95,6 +96,57 @@ def kills(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
         "could not be resumed": found["stuck"],
         "runs that came to their end": found["ended"],
         "of these with other weights than the uninterrupted run": found["other"],
+    }
+
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = [sys.executable, ROOT / "train_ddim_mnist.py", "--device", "cpu", "--train-digits", "640"]
+SCRIPT += ["--widths", "8", "16", "--block-depth", "1", "--latent-dim", "16", "--batch-size", "16", "--epochs", "15"]
+SCRIPT += ["--autoencoder-epochs", "15", "--train-prior", "--prior-epochs", "60", "--train-judge"]
+SCRIPT += ["--quality-digits", "10", "--num-steps", "2", "--resume"]
+
+
+def kills_of_the_script(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
+    """Kill the whole recipe, which trains four models one after another, and start it again with ``--resume``.
+
+    Returns:
+        What was counted, and how often.
+    """
+    dice, found = random.Random(seed), Counter(killed=0, stuck=0, ended=0, other=0)
+
+    def start(name: str) -> subprocess.Popen:
+        command = [*SCRIPT, "--output-dir", folder / name]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        """Of all models in the folder; an unfinished run that was left there counts as one more."""
+        files = sorted((folder / name).glob("*.pt"))
+        states = {path.stem: torch.load(path, weights_only=True)["weights"] for path in files}
+        return {f"{model} {weight}": state[weight] for model, state in states.items() for weight in state}
+
+    began = time.perf_counter()
+    assert start("whole").communicate() and (folder / "whole" / "quality.md").exists()
+    seconds, expected = time.perf_counter() - began, weights("whole")
+    while found["killed"] < count or found["ended"] == 0:
+        process = start(f"run{found['ended']}")
+        try:
+            _, error = process.communicate(timeout=dice.uniform(0, seconds) if found["killed"] < count else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            found["killed"] += 1
+            continue
+        found["stuck"] += process.returncode != 0
+        mine = weights(f"run{found['ended']}")
+        found["other"] += mine.keys() != expected.keys() or any(
+            not torch.equal(mine[name], weight) for name, weight in expected.items()
+        )
+        found["ended"] += 1
+    return {
+        "killed": found["killed"],
+        "could not be resumed": found["stuck"],
+        "runs that came to their end": found["ended"],
+        "of these with other weights than the uninterrupted run, or files left over": found["other"],
     }
 
 
@@ -168,7 +220,7 @@ def damaged_checkpoints(counts: dict[str, int], folder: Path, seed: int = 0) -> 
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     model.save_checkpoint(folder / "whole.pt")
-    whole, before, witness = (folder / "whole.pt").read_bytes(), report.peak_memory_mb(), folder / "ran"
+    whole, before, witness = (folder / "whole.pt").read_bytes(), report.forget_peak_memory(), folder / "ran"
     for kind, count in counts.items():
         found = Counter()
         for number in range(count):
@@ -257,7 +309,7 @@ def uploads() -> list[list[str]]:
     """Rows of picture, what came of it, and whether that is right."""
     rows = []
     for name, (content, readable) in pictures().items():
-        before = report.peak_memory_mb()
+        before = report.forget_peak_memory()
         try:
             digit = core.read_digit(content)
             good = readable and digit.shape == (1, 1, 28, 28) and digit.min() >= 0 and 0.9 < digit.max() <= 1
@@ -273,8 +325,7 @@ def storm(panel, events: int, dice: random.Random) -> tuple[float, float, bool]:
     controls = list(panel.controls.values())
 
     def resident() -> float:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 2**20
+        return psutil.Process().memory_info().rss / 2**20
 
     def change() -> None:
         control = dice.choice(controls)
@@ -314,41 +365,86 @@ def storms(events: int) -> list[list[str]]:
 
 
 PEAK = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import report; print(report.peak_memory_mb())"
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30))"  # Linux keeps to it
 
 
-def run_notebook(path: Path, folder: Path, twice: bool) -> tuple[str, float, float]:
-    """Run a notebook in ``folder`` on one thread: what went wrong, seconds, and the kernel's peak memory in MB."""
-    notebook = nbformat.read(path, as_version=4)
-    cells = [nbformat.from_dict(cell) for cell in notebook.cells for _ in range(2 if twice else 1)]
-    notebook.cells = [*cells, nbformat.v4.new_code_cell(PEAK)]
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{number}"
-    began, settings = time.perf_counter(), {"metadata": {"path": str(folder)}}
-    try:
-        NotebookClient(notebook, timeout=300, resources=settings).execute()
-    except CellExecutionError as error:
-        return f"{error.ename}: {error.evalue}"[:100], time.perf_counter() - began, float("nan")
-    return "", time.perf_counter() - began, float(notebook.cells[-1].outputs[0].text)
+class Restart:
+    """In place of a cell: the kernel is restarted, and forgets everything."""
 
 
-def notebook_runs() -> list[list[str]]:
-    """Each notebook from the repository's root; and in another folder with every cell run twice in a row."""
-    root, rows = Path(__file__).parent.parent, []
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        once, seconds, peak = run_notebook(path, root, twice=False)
+def run_cells(path: Path, folder: Path, order: list) -> tuple[str, list[str]]:
+    """Run cells of a notebook in one kernel, in ``folder``, in any order.
+
+    Args:
+        path: the notebook.
+        folder: where the kernel starts.
+        order: numbers of code cells, lines of code, and :class:`Restart`.
+
+    Returns:
+        What went wrong, empty if nothing; and what each of the lines of code printed.
+    """
+    notebook, printed = nbformat.read(path, as_version=4), []
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    with client.setup_kernel():
+        for what in order:
+            if what is Restart:
+                client.kc.stop_channels()
+                run_sync(client.km.restart_kernel)(now=True)
+                client.start_new_kernel_client()
+                continue
+            cell = nbformat.v4.new_code_cell(what if isinstance(what, str) else sources[what])
+            notebook.cells = [cell]
+            try:
+                client.execute_cell(cell, 0)
+            except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, a cell without end, a crash
+                reason = getattr(error, "evalue", "") or str(error)
+                return f"{getattr(error, 'ename', type(error).__name__)} in cell {what}: {reason}"[:200], printed
+            if isinstance(what, str):
+                printed += [output.text for output in cell.outputs if output.output_type == "stream"]
+    return "", printed
+
+
+def sections(path: Path) -> list[list[int]]:
+    """The numbers of the code cells in each section of a notebook."""
+    parts, number = [[]], 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            parts[-1].append(number)
+            number += 1
+        elif "\n## " in f"\n{cell.source}":
+            parts.append([])
+    return parts
+
+
+def notebook_runs(paths: list[Path]) -> list[list[str]]:
+    """Each notebook, on one thread: from the root in 2 GB; elsewhere, each cell twice; and as people jump about.
+
+    That is: half of it, then the kernel is restarted, then all of it, then its sections from the last to the first.
+    """
+    rows = []
+    for path in paths:
+        parts = sections(path)
+        cells = [number for part in parts for number in part]
+        began = time.perf_counter()
+        limited, printed = run_cells(path, ROOT, [LIMIT, *cells, PEAK])
+        seconds = time.perf_counter() - began
         with tempfile.TemporaryDirectory() as folder:
-            again, _, _ = run_notebook(path, Path(folder), twice=True)
-        rows.append([path.stem, once or "runs", f"{seconds:.0f}", f"{peak:.0f}", again or "runs"])
+            twice, _ = run_cells(path, Path(folder), [number for number in cells for _ in range(2)])
+        backwards = [number for part in reversed(parts) for number in part]
+        jumps, _ = run_cells(path, path.parent, [*cells[: len(cells) // 2], Restart, *cells, *backwards])
+        peak = f"{float(printed[-1]):.0f}" if printed else ""
+        rows.append([path.stem, limited or "runs", f"{seconds:.0f}", peak, twice or "runs", jumps or "runs"])
     return rows
 
 
-def notebook_pairs() -> list[list[str]]:
-    """Each notebook beside the next, at the same time, in a folder that nobody can write to (Linux has one, /sys)."""
-    paths = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+def notebook_pairs(paths: list[Path]) -> list[list[str]]:
+    """Two notebooks at the same time, in a folder that nobody can write to (Linux has one, /sys)."""
     rows = []
-    for pair in zip(paths, [*paths[1:], paths[0]]):
+    for pair in zip(paths[: len(paths) // 2 + 1], reversed(paths)):
         with ThreadPoolExecutor(2) as pool:
-            outcomes = pool.map(lambda path: run_notebook(path, Path("/sys"), twice=False)[0] or "runs", pair)
+            everything = [[number for part in sections(path) for number in part] for path in pair]
+            outcomes = pool.map(lambda path, order: run_cells(path, Path("/sys"), order)[0] or "runs", pair, everything)
         rows.append([" and ".join(path.stem for path in pair), ", ".join(outcomes)])
     return rows
 
@@ -373,6 +469,12 @@ def main() -> None:
         "SIGKILL at random moments of a training that saves after every step, then resumed:\n\n"
         + report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()]),
     )
+    found = in_folder(kills_of_the_script, options.kills)
+    write(
+        "Kills of the script",
+        "SIGKILL at random moments of `train_ddim_mnist.py`, which trains four models, then `--resume`:\n\n"
+        + report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()]),
+    )
     rows, grown = in_folder(damaged_checkpoints, DAMAGES)
     header = ["damage", "files", "refused, by name", "loaded, all weights equal", "wrong"]
     write(
@@ -395,13 +497,13 @@ def main() -> None:
     ]
     write("Storms of events", report.table(header, storms(options.events)))
     os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels
-    header = ["notebook", "from the root", "seconds on one thread", "kernel's peak MB", "elsewhere, each cell twice"]
-    write("Notebooks", report.table(header, notebook_runs()))
+    header = ["notebook", "from the root, in 2 GB", "seconds on one thread", "kernel's peak MB"]
+    header += ["elsewhere, each cell twice", "half, restarted, all, sections backwards"]
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    write("Notebooks", report.table(header, notebook_runs(paths)))
     if Path("/sys").is_dir():
-        write(
-            "Notebooks, two at once, where nothing can be written",
-            report.table(["notebooks", "outcome"], notebook_pairs()),
-        )
+        text = report.table(["notebooks", "outcome"], notebook_pairs(paths))
+        write("Notebooks, two at once, where nothing can be written", text)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def write_whole(path: str | Path) -> Iterator[Path]:
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except OSError as error:
-            raise OSError(f"could not write {path}: {error}; free some space; an earlier file is unchanged") from error
+            cure = "look for a full disk or a removed folder; an earlier file is unchanged"
+            raise OSError(f"could not write {path}: {error}; {cure}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -38,7 +38,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         ValueError: fewer than two examples on one side, or different widths.
     """
-    a, b = _check_crowds(features_a, features_b, 2)
+    a, b = (features.double() for features in _check_crowds(features_a, features_b, 2))
     covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
     root_trace = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt().sum()
     variances = covariance_a.trace() + covariance_b.trace() - 2 * root_trace
@@ -55,7 +55,8 @@ def precision_recall(real: Tensor, drawn: Tensor, neighbours: int = 3) -> tuple[
     Raises:
         TypeError, ValueError: not features, no more than ``neighbours`` of them, or different widths.
     """
-    real, drawn = _check_crowds(real, drawn, check_count(neighbours, "neighbours") + 1)
+    least = check_count(neighbours, "neighbours") + 1
+    real, drawn = (features.double() for features in _check_crowds(real, drawn, least))
 
     def share_within_reach(crowd: Tensor, of: Tensor) -> float:
         reach = torch.cat([torch.cdist(part, of).kthvalue(neighbours + 1).values for part in of.split(1000)])
@@ -71,8 +72,10 @@ def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: not such rows, none of them, or different widths.
     """
-    queries, others = _check_crowds(queries, others, 1)  # in float64: equal rows come out at 0
-    return torch.cat([torch.cdist(part, others).amin(dim=1) for part in queries.split(250)]).float()
+    queries, others = _check_crowds(queries, others, 1)
+    queries = queries.double()  # in float64: equal rows come out at 0
+    nearest = [torch.cdist(queries, part.double()).amin(dim=1) for part in others.split(1000)]
+    return torch.stack(nearest).amin(dim=0).float()
 
 
 def ssim(images_a: Tensor, images_b: Tensor) -> float:
@@ -96,7 +99,7 @@ def ssim(images_a: Tensor, images_b: Tensor) -> float:
 
 
 def _check_crowds(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
-    """Both as float64 on the CPU, if they are crowds of features of one width."""
+    """Both on the CPU, if they are crowds of features of one width."""
     for features in (a, b):
         check_tensor(features, "expected features (N, D) as a tensor, got")
         if features.ndim != 2 or features.is_complex() or not bool(torch.isfinite(features).all()):
@@ -105,4 +108,4 @@ def _check_crowds(a: Tensor, b: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
     if min(len(a), len(b)) < at_least or a.shape[1] != b.shape[1]:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"expected features (N, D) and (M, D) with N and M of {at_least} or more, got {shapes}")
-    return a.detach().cpu().double(), b.detach().cpu().double()
+    return a.detach().cpu(), b.detach().cpu()

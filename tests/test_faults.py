@@ -1,6 +1,5 @@
 """The experiments of benchmarks/faults.py with smaller counts, and what else may go wrong with files and folders."""
 
-import random
 import resource
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import faults
 import pytest
 import torch
+from filelock import FileLock
 from test_script import LONG, finished, start
 
 import diffae_core as core
@@ -42,18 +42,15 @@ def test_damaged_mnist_is_refused(whole_mnist, tmp_path):
 
 
 def test_a_storm_of_events_leaves_the_last_state_and_no_memory():
-    digits = core.load_sample("test").subset(core.spread(1000, 8))
-    autoencoder, model = (
-        core.SimpleAutoencoder.from_pretrained(device="cpu"),
-        core.DiffusionModel.from_pretrained(device="cpu"),
-    )
-    for panel in (
-        faults.widgets.BlendPanel(autoencoder, digits),
-        faults.widgets.DenoiserPanel(autoencoder, model, digits),
-        faults.widgets.NoisePanel(digits),
-    ):
-        grown, _, well = faults.storm(panel, 300, random.Random(0))
-        assert well and grown < 20
+    rows = faults.storms(100)
+    assert len(rows) == 7
+    for name, _, grown, _, well in rows:
+        assert well == "yes" and float(grown) < 20, name
+
+
+def test_a_kernel_restarted_in_the_middle_and_sections_run_backwards():
+    ((name, *outcomes),) = faults.notebook_runs([faults.ROOT / "notebooks" / "02_schedule.ipynb"])
+    assert name == "02_schedule" and outcomes[0] == outcomes[3] == outcomes[4] == "runs"
 
 
 def small_files():
@@ -84,13 +81,12 @@ def test_a_folder_removed_underway_is_made_again(tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    first = start(tmp_path, *LONG)
-    while not (tmp_path / "output" / "autoencoder_weights.pt").exists() and first.poll() is None:
-        time.sleep(0.01)
-    _, error = finished(start(tmp_path, *LONG), code=1)
+    (tmp_path / "output").mkdir()
+    with FileLock(tmp_path / "output" / ".lock"):  # as the first run holds it
+        _, error = finished(start(tmp_path, *LONG), code=1)
     assert "another run writes to" in error and "Traceback" not in error
-    finished(first)
-    finished(start(tmp_path, *LONG))
+    assert [path.name for path in (tmp_path / "output").iterdir()] == [".lock"]
+    finished(start(tmp_path, *LONG, "--epochs", "1"))
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that not even the superuser may write to")
