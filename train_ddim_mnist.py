@@ -90,6 +90,8 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
         run.resume(state)
     interrupt, smooth_loss = Interrupt(), None
     first = core.is_first_process()
+    if first:
+        remove_left_overs(state)
     with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not first) as bar:
         for record in run:
             if not math.isfinite(record.loss):
@@ -192,10 +194,17 @@ def finish(model: torch.nn.Module, path: Path, name: str, options: argparse.Name
     """Save a trained model, and remove the state of its run, which is not needed any more."""
     if not core.is_first_process():
         return model
+    remove_left_overs(path)
     model.save_checkpoint(path)
     options.written.append(path)
     (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
     return model
+
+
+def remove_left_overs(path: Path) -> None:
+    """Remove what a run that was killed while it wrote ``path`` left beside it; no other run writes here now."""
+    for left_over in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
+        left_over.unlink()
 
 
 def draw_pictures(
