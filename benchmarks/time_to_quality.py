@@ -82,7 +82,7 @@ def reached(curve: list[tuple], goal: float) -> float:
     return next((seconds for seconds, agreement, _ in curve if agreement >= goal), float("inf"))
 
 
-def goal_rows(curves: dict[str, list[tuple]], seconds: float) -> list[list[str]]:
+def goal_rows(curves: dict[str, list[tuple]]) -> list[list[str]]:
     rows = []
     ours, *others = curves.values()
     for goal in GOALS:
@@ -90,11 +90,9 @@ def goal_rows(curves: dict[str, list[tuple]], seconds: float) -> list[list[str]]
         row = [f"{goal}%", f"{own:.0f}"]
         for curve in others:
             other = reached(curve, goal)
-            row += (
-                [f"{other:.0f}", f"{other / own:.1f}"]
-                if other < float("inf")
-                else [f"not in {seconds:.0f}", f"over {seconds / own:.1f}"]
-            )
+            last = curve[-1][0]
+            never = [f"not in {last:.0f}", f"over {int(last / own)}"]
+            row += [f"{other:.0f}", f"{other / own:.1f}"] if other < float("inf") else never
         rows.append(row)
     return rows
 
@@ -169,7 +167,7 @@ validation loss after {options.trial_seconds:g} seconds: {rates}. One seed.
 {described}
 Seconds of training until the first look at which so many were read right:
 
-{report.table(header, goal_rows(curves, options.seconds))}
+{report.table(header, goal_rows(curves))}
 All looks:
 
 {report.table(["contender", "seconds", "agreement, %", "share of the floor"], looks)}"""

@@ -58,6 +58,11 @@ def test_the_readmes_tables_are_those_of_the_results(section, results, at_least)
     assert set(rows) <= set((ROOT / results).read_text().splitlines())
 
 
+def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token():
+    (command,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "/jupyter lab " in line]
+    assert "--ip=127.0.0.1" in command and "token" not in command and "password" not in command
+
+
 def test_importing_the_package_imports_nothing_that_is_slow_and_not_needed_yet():
     slow = {"torchvision", "matplotlib", "ipywidgets", "sklearn", "torchmetrics", "torch._dynamo"}
     code = f"import sys, diffae_core; print(*{slow} & set(sys.modules))"
