@@ -53,7 +53,7 @@ bench: $(VENV)/installed-lab,bench  ## speed beside what one would use instead, 
 uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for benchmarks/UNCERTAINTY.md
 	$(BIN)/python benchmarks/uncertainty.py
 
-faults: $(VENV)/installed-lab,uncertainty  ## try to break it, for benchmarks/RELIABILITY.md (half an hour)
+faults: $(VENV)/installed-lab,uncertainty  ## try to break it, for benchmarks/RELIABILITY.md (an hour)
 	$(BIN)/python benchmarks/faults.py
 
 bench-panels: $(VENV)/installed-lab  ## how fast the notebooks' panels answer

@@ -1,6 +1,7 @@
 """Attempts to break what has been built: kills, damaged files, odd pictures, storms of events.
 
-make faults                                       half an hour on 2 cores; writes benchmarks/RELIABILITY.md
+make faults                                       an hour on 2 cores; writes benchmarks/RELIABILITY.md
+python benchmarks/faults.py "Kills" "Notebooks"   only these sections of it
 pytest tests/test_faults.py                       the same experiments with smaller counts
 """
 
@@ -100,53 +101,64 @@ def kills(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
 
 
 ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCRIPT = [sys.executable, ROOT / "train_ddim_mnist.py", "--device", "cpu", "--train-digits", "640"]
 SCRIPT += ["--widths", "8", "16", "--block-depth", "1", "--latent-dim", "16", "--batch-size", "16", "--epochs", "15"]
-SCRIPT += ["--autoencoder-epochs", "15", "--train-prior", "--prior-epochs", "60", "--train-judge"]
+SCRIPT += ["--autoencoder-epochs", "60", "--train-prior", "--prior-epochs", "300", "--train-judge"]
 SCRIPT += ["--quality-digits", "10", "--num-steps", "2", "--resume"]
 
 
 def kills_of_the_script(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
     """Kill the whole recipe, which trains four models one after another, and start it again with ``--resume``.
 
+    Autoencoder, DDIM and prior have 600 steps each, saved every 200; the judge has 30 and begins anew after a kill.
+
     Returns:
         What was counted, and how often.
     """
-    dice, found = random.Random(seed), Counter(killed=0, stuck=0, ended=0, other=0)
+    dice, found = random.Random(seed), Counter(killed=0, saved=0, stuck=0, ended=0, other=0, files=0)
 
     def start(name: str) -> subprocess.Popen:
-        command = [*SCRIPT, "--output-dir", folder / name]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return subprocess.Popen([*SCRIPT, "--output-dir", folder / name], stderr=subprocess.DEVNULL)
+
+    def files(name: str) -> set[str]:
+        return {path.relative_to(folder / name).as_posix() for path in (folder / name).rglob("*")}
 
     def weights(name: str) -> dict[str, torch.Tensor]:
-        """Of all models in the folder; an unfinished run that was left there counts as one more."""
-        files = sorted((folder / name).glob("*.pt"))
-        states = {path.stem: torch.load(path, weights_only=True)["weights"] for path in files}
+        states = {
+            path.stem: torch.load(path, weights_only=True)["weights"] for path in (folder / name).glob("[!.]*.pt")
+        }
         return {f"{model} {weight}": state[weight] for model, state in states.items() for weight in state}
 
     began = time.perf_counter()
-    assert start("whole").communicate() and (folder / "whole" / "quality.md").exists()
-    seconds, expected = time.perf_counter() - began, weights("whole")
+    if start("whole").wait() != 0:
+        raise RuntimeError("the run that nobody kills did not come to its end")
+    seconds, expected, number = time.perf_counter() - began, weights("whole"), 0
     while found["killed"] < count or found["ended"] == 0:
-        process = start(f"run{found['ended']}")
+        process = start(f"run{number}")
         try:
-            _, error = process.communicate(timeout=dice.uniform(0, seconds) if found["killed"] < count else None)
+            process.wait(timeout=dice.uniform(0, seconds) if found["killed"] < count else None)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
             found["killed"] += 1
+            found["saved"] += any((folder / f"run{number}").glob("[!.]*_training.pt"))
             continue
-        found["stuck"] += process.returncode != 0
-        mine = weights(f"run{found['ended']}")
-        found["other"] += mine.keys() != expected.keys() or any(
-            not torch.equal(mine[name], weight) for name, weight in expected.items()
-        )
-        found["ended"] += 1
+        if process.returncode != 0:
+            found["stuck"] += 1
+        else:
+            mine = weights(f"run{number}")
+            found["ended"] += 1
+            found["other"] += any(not torch.equal(mine[name], weight) for name, weight in expected.items())
+            found["files"] += files(f"run{number}") != files("whole")
+        number += 1
     return {
         "killed": found["killed"],
+        "of these with a half-trained model to go on with": found["saved"],
         "could not be resumed": found["stuck"],
         "runs that came to their end": found["ended"],
-        "of these with other weights than the uninterrupted run, or files left over": found["other"],
+        "of these with other weights than the uninterrupted run": found["other"],
+        "of these with other files, or files left over": found["files"],
     }
 
 
@@ -385,6 +397,7 @@ def run_cells(path: Path, folder: Path, order: list) -> tuple[str, list[str]]:
     """
     notebook, printed = nbformat.read(path, as_version=4), []
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = []
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel():
         for what in order:
@@ -394,9 +407,9 @@ def run_cells(path: Path, folder: Path, order: list) -> tuple[str, list[str]]:
                 client.start_new_kernel_client()
                 continue
             cell = nbformat.v4.new_code_cell(what if isinstance(what, str) else sources[what])
-            notebook.cells = [cell]
+            notebook.cells.append(cell)
             try:
-                client.execute_cell(cell, 0)
+                client.execute_cell(cell, len(notebook.cells) - 1)
             except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, a cell without end, a crash
                 reason = getattr(error, "evalue", "") or str(error)
                 return f"{getattr(error, 'ename', type(error).__name__)} in cell {what}: {reason}"[:200], printed
@@ -439,9 +452,9 @@ def notebook_runs(paths: list[Path]) -> list[list[str]]:
 
 
 def notebook_pairs(paths: list[Path]) -> list[list[str]]:
-    """Two notebooks at the same time, in a folder that nobody can write to (Linux has one, /sys)."""
+    """Two notebooks at the same time, one of them twice, in a folder that nobody can write to (Linux has one, /sys)."""
     rows = []
-    for pair in zip(paths[: len(paths) // 2 + 1], reversed(paths)):
+    for pair in zip(paths[: (len(paths) + 1) // 2], reversed(paths)):
         with ThreadPoolExecutor(2) as pool:
             everything = [[number for part in sections(path) for number in part] for path in pair]
             outcomes = pool.map(lambda path, order: run_cells(path, Path("/sys"), order)[0] or "runs", pair, everything)
@@ -449,61 +462,67 @@ def notebook_pairs(paths: list[Path]) -> list[list[str]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--events", type=int, default=2000)
-    options = parser.parse_args()
-    path = Path(__file__).parent / "RELIABILITY.md"
+def counted(found: dict[str, int]) -> str:
+    return report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()])
 
-    def write(name: str, text: str) -> None:
-        report.write_section(name, "make faults", text, path=path, title="# Attempts to break it\n")
 
-    def in_folder(experiment: Callable, *arguments):
-        with tempfile.TemporaryDirectory() as folder:
-            return experiment(*arguments, Path(folder))
+def in_folder(experiment: Callable, *arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        return experiment(*arguments, Path(folder))
 
-    found = in_folder(kills, options.kills)
-    write(
-        "Kills",
-        "SIGKILL at random moments of a training that saves after every step, then resumed:\n\n"
-        + report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()]),
-    )
-    found = in_folder(kills_of_the_script, options.kills)
-    write(
-        "Kills of the script",
-        "SIGKILL at random moments of `train_ddim_mnist.py`, which trains four models, then `--resume`:\n\n"
-        + report.table(["what", "how many"], [[name, str(count)] for name, count in found.items()]),
-    )
+
+def checkpoints_text() -> str:
     rows, grown = in_folder(damaged_checkpoints, DAMAGES)
     header = ["damage", "files", "refused, by name", "loaded, all weights equal", "wrong"]
-    write(
-        "Damaged checkpoints",
-        "A bit that is flipped where nothing is stored (padding, time stamps) leaves all weights as they were.\n\n"
-        + report.table(header, rows)
-        + f"\nThe process grew by {grown:.0f} MB, at most.",
+    text = "A bit that is flipped where nothing is stored (padding, time stamps) leaves all weights as they were."
+    return f"{text}\n\n{report.table(header, rows)}\nThe process grew by {grown:.0f} MB, at most."
+
+
+def mnist_text() -> str:
+    if not (Path(os.environ.get("DIFFAE_DATA_DIR", "")) / "MNIST").is_dir():
+        return "Not tried: DIFFAE_DATA_DIR names no folder with MNIST."
+    return "Of 60 damaged files, {refused} were refused by name, {wrong} were not.".format(
+        **in_folder(damaged_mnist, 60)
     )
-    if (Path(os.environ.get("DIFFAE_DATA_DIR", "")) / "MNIST").is_dir():
-        found = in_folder(damaged_mnist, 60)
-        text = f"Of 60 damaged files, {found['refused']} were refused by name, {found['wrong']} were not."
-        write("Damaged MNIST files", text)
-    write("Uploaded pictures", report.table(["picture", "what came of it", "right"], uploads()))
-    header = [
-        "panel",
-        "events",
-        "MB grown after a quarter of them",
-        "seconds until it rests",
-        "last state shown, no error",
-    ]
-    write("Storms of events", report.table(header, storms(options.events)))
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels
+
+
+def storms_text() -> str:
+    header = ["panel", "events", "MB grown after a quarter of them", "seconds until it rests"]
+    return report.table([*header, "last state shown, no error"], storms(2000))
+
+
+def notebooks_text() -> str:
     header = ["notebook", "from the root, in 2 GB", "seconds on one thread", "kernel's peak MB"]
     header += ["elsewhere, each cell twice", "half, restarted, all, sections backwards"]
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    write("Notebooks", report.table(header, notebook_runs(paths)))
-    if Path("/sys").is_dir():
-        text = report.table(["notebooks", "outcome"], notebook_pairs(paths))
-        write("Notebooks, two at once, where nothing can be written", text)
+    return report.table(header, notebook_runs(NOTEBOOKS))
+
+
+KILLED = "SIGKILL at random moments of a training that saves after every step, then resumed:\n\n"
+KILLED_SCRIPT = "SIGKILL at random moments of `train_ddim_mnist.py`, which trains four models, then `--resume`:\n\n"
+SECTIONS = {
+    "Kills": lambda: KILLED + counted(in_folder(kills, 50)),
+    "Kills of the script": lambda: KILLED_SCRIPT + counted(in_folder(kills_of_the_script, 50)),
+    "Damaged checkpoints": checkpoints_text,
+    "Damaged MNIST files": mnist_text,
+    "Uploaded pictures": lambda: report.table(["picture", "what came of it", "right"], uploads()),
+    "Storms of events": storms_text,
+    "Notebooks": notebooks_text,
+    "Notebooks, two at once, where nothing can be written": lambda: report.table(
+        ["notebooks", "outcome"], notebook_pairs(NOTEBOOKS)
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", help=f"only these, of {', '.join(map(repr, SECTIONS))}")
+    names = parser.parse_args().sections or list(SECTIONS)
+    if unknown := set(names) - set(SECTIONS):
+        parser.error(f"expected sections from {list(SECTIONS)}, got {sorted(unknown)}")
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels and scripts that are started
+    path, title = Path(__file__).parent / "RELIABILITY.md", "# Attempts to break it\n"
+    for name in names:
+        report.write_section(name, "make faults", SECTIONS[name](), path=path, title=title)
 
 
 if __name__ == "__main__":

@@ -95,19 +95,18 @@ class SimpleAutoencoder(nn.Module):
             Features float32 ``(N, latent_dim)`` and labels int64 ``(N,)``, on the CPU, in the dataset's order.
 
         Raises:
-            TypeError, ValueError: images that ``encode`` would refuse, or labels that are no whole numbers.
+            TypeError, ValueError: no such pairs, images that ``encode`` would refuse, or a ``batch_size`` below 1.
         """
+        check_count(batch_size, "batch_size")
         home, was_training = self.device, self.training
         self.to(choose_device(device) if device is not None else home).eval()
         loader = DataLoader(dataset, batch_size, generator=torch.Generator())  # not the caller's
         try:
-            batches = [(self.encode(images).cpu(), labels) for images, labels in loader]
+            batches = [(self.encode(images).cpu(), labels) for images, labels in map(check_pairs, loader)]
         finally:
             self.to(home).train(was_training)
         features = torch.cat([torch.empty(0, self.latent_dim), *(latents for latents, _ in batches)])
         labels = torch.cat([torch.empty(0, dtype=torch.int64), *(labels for _, labels in batches)])
-        if labels.dtype != torch.int64:
-            raise ValueError(f"expected labels that are whole numbers, got {labels.dtype}: convert with labels.long()")
         return (features.numpy(), labels.numpy()) if as_numpy else TensorDataset(features, labels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,12 +153,23 @@ class SimpleAutoencoder(nn.Module):
         return checkpoints.build_model(cls, path, device)
 
 
+def check_pairs(batch: object) -> tuple[Tensor, Tensor]:
+    """A batch from a ``DataLoader``, if it is one of images and whole-number labels."""
+    pair = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
+    if not isinstance(pair[1], Tensor) or pair[1].dtype != torch.int64:
+        got = pair[1].dtype if isinstance(pair[1], Tensor) else type(pair[1]).__name__
+        raise TypeError(f"expected pairs of an image and a whole number, its label, got labels {got}: see Digits")
+    return pair[0], pair[1]
+
+
 def check_normalisation(mean: Tensor, std: Tensor, latent_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Both on ``device``, if they are the mean and the standard deviation of latents."""
     check_alike(mean, std)
-    if mean.shape != (latent_dim,) or mean.dtype != torch.float32 or std.dtype != torch.float32 or not (std > 0).all():
-        wanted = f"expected a mean and a standard deviation ({latent_dim},), float32, each deviation above 0"
-        raise ValueError(f"{wanted}, got {tuple(mean.shape)}, least deviation {std.min() if len(std) else 'none'}")
+    wanted = f"expected a mean and a standard deviation ({latent_dim},), float32, each deviation above 0, got"
+    if mean.shape != (latent_dim,) or mean.dtype != torch.float32 or std.dtype != torch.float32:
+        raise ValueError(f"{wanted} {tuple(mean.shape)}, {mean.dtype} and {std.dtype}: take them of these latents")
+    if not bool((std > 0).all()):
+        raise ValueError(f"{wanted} {std.min():g}: hold it above 0 with std.clamp(min=1e-6)")
     return mean.to(device), std.to(device)
 
 

@@ -74,8 +74,8 @@ def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
     check_tensor(labels, wanted)
     if tuple(labels.shape) != (count,):
         raise ValueError(f"{wanted} {tuple(labels.shape)}: give one label for each digit")
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}: convert with labels.long()")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"{wanted} {_dtype(labels)}: convert with labels.long()")
     others = sorted(set(labels.tolist()) - set(range(classes)))
     if others:
         raise ValueError(f"{wanted} {others[:5]}: leave those digits out")
@@ -90,43 +90,47 @@ def check_alike(a: Tensor, b: Tensor, least_ndim: int = 1) -> None:
         ValueError: another shape, fewer than ``least_ndim`` dimensions, other numbers, or NaN or infinity.
     """
     wanted = "expected two tensors of one shape, of finite floating-point numbers, got"
-    _check_floats(a, wanted)
-    _check_floats(b, wanted)
-    if a.shape != b.shape or a.ndim < least_ndim:
-        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+    check_floats(a, wanted)
+    check_floats(b, wanted)
+    shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+    if a.shape != b.shape:
+        raise ValueError(f"{wanted} {shapes}: give as many of the one as of the other, of one kind")
+    if a.ndim < least_ndim:
         raise ValueError(f"{wanted} {shapes}: keep the batch dimension, for example with z[[0]]")
 
 
-def check_walk(x: Tensor, latents: Tensor) -> None:
-    """Refuse images ``(N, C, H, W)`` and latents ``(N, latent_dim)`` that no sampler can walk with.
-
-    Raises:
-        TypeError: not tensors.
-        ValueError: another shape, different counts, other numbers, or NaN or infinity.
-    """
-    wanted = "expected images (N, C, H, W) and latents (N, latent_dim), of finite floating-point numbers, got"
-    _check_floats(x, wanted)
-    _check_floats(latents, wanted)
-    if x.ndim != 4 or latents.ndim != 2 or len(x) != len(latents):
-        raise ValueError(f"{wanted} {tuple(x.shape)} and {tuple(latents.shape)}: give one latent for each image")
+def check_floats(tensor: Tensor, wanted: str) -> Tensor:
+    """Return a tensor of finite floating-point numbers; else a TypeError or ValueError that says ``wanted``."""
+    check_tensor(tensor, wanted)
+    if not tensor.is_floating_point():
+        raise ValueError(f"{wanted} {_dtype(tensor)}: convert with .float()")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
+    return tensor
 
 
 def check_time(diffusion_time: float | Tensor, count: int | None = None, device: torch.device | None = None) -> Tensor:
-    """Return diffusion times as a float32 ``(count,)`` tensor on ``device``; 0 is clean, 1 is noise.
+    """Return diffusion times as a ``(count,)`` tensor; 0 is clean, 1 is noise. With None any count will do.
 
-    With None any count will do, and a tensor stays where it is.
+    On ``device``, if one is given, and float32 there; else where they are, in their own floating-point type.
 
     Raises:
         ValueError: a time outside [0, 1], NaN, or not one number for all nor one for each image.
     """
     wanted = "expected diffusion_time in [0, 1] (0 is clean, 1 is noise), a number or one for each image, got"
     try:
-        time = torch.as_tensor(diffusion_time, device=device)
+        time = torch.as_tensor(diffusion_time)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{wanted} {diffusion_time!r}") from None
-    if time.is_complex() or time.ndim > 1 or (count is not None and time.numel() not in (1, count)):
-        raise ValueError(f"{wanted} {time.dtype} of shape {tuple(time.shape)} for {count or 'N'} images")
-    time = time.float().reshape(-1)
+    if (
+        time.is_complex()
+        or time.dtype == torch.bool
+        or time.ndim > 1
+        or (count is not None and time.numel() not in (1, count))
+    ):
+        images = "N" if count is None else count
+        raise ValueError(f"{wanted} {_dtype(time)} of shape {tuple(time.shape)} for {images} images")
+    time = time.reshape(-1) if time.is_floating_point() and device is None else time.reshape(-1).float().to(device)
     if not torch.equal(time, time.clamp(0, 1)):  # NaN equals nothing
         wrong = time[time != time.clamp(0, 1)][:3].tolist()
         raise ValueError(f"{wanted} {wrong}: clamp it, or check where a NaN comes from")
@@ -137,35 +141,34 @@ def check_count(value: int, name: str, at_least: int = 1) -> int:
     """Return ``value`` if it is a whole number of at least ``at_least``; a ValueError otherwise."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < at_least:
-        raise ValueError(f"expected {name} to be a whole number of {at_least} or more, got {value!r}")
+        raise ValueError(f"expected {name} to be a whole number of {at_least} or more, got {_shown(value)}")
     return int(value)
 
 
 def check_number(value: float, name: str, low: float, high: float) -> float:
-    """Return ``value``, a number or a tensor of one, as a float if it lies in [low, high]; a ValueError otherwise."""
-    if isinstance(value, Tensor) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
-        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {value!r}")
-    return float(value)
+    """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError."""
+    number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not low <= number <= high:
+        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {_shown(value)}")
+    return float(number)
 
 
 def check_tensor(value: object, wanted: str) -> None:
     """A TypeError, which begins with ``wanted``, where ``value`` is no tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{wanted} {type(value).__name__}: convert it with diffae_core.as_images or torch.as_tensor")
+        raise TypeError(f"{wanted} {type(value).__name__}: convert it with torch.as_tensor")
 
 
 def _check_float32(tensor: Tensor, wanted: str, cure: str) -> Tensor:
     if tensor.dtype != torch.float32:
-        raise ValueError(f"{wanted} {str(tensor.dtype).removeprefix('torch.')}: convert with {cure}")
-    return _check_floats(tensor, wanted)
+        raise ValueError(f"{wanted} {_dtype(tensor)}: convert with {cure}")
+    return check_floats(tensor, wanted)
 
 
-def _check_floats(tensor: object, wanted: str) -> Tensor:
-    check_tensor(tensor, wanted)
-    if not tensor.is_floating_point():
-        raise ValueError(f"{wanted} {str(tensor.dtype).removeprefix('torch.')}: convert with .float()")
-    if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
-    return tensor
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shown(value: object) -> str:
+    """The value; of a tensor, which may have many lines, its shape."""
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)

@@ -55,12 +55,13 @@ class Digits(Dataset):
         wanted = "expected pixels uint8 (N, 1, H, W), labels int64 (N,) and mnist_index int64 (N,), got"
         for tensor in (self.pixels, self.labels, self.mnist_index):
             check_tensor(tensor, wanted)
-        kinds = [(tensor.dtype, tensor.ndim) for tensor in (self.pixels, self.labels, self.mnist_index)]
-        if kinds != [(torch.uint8, 4), (torch.int64, 1), (torch.int64, 1)]:
-            raise ValueError(f"{wanted} {kinds}: to take one digit, keep its dimension with subset([number])")
-        if not len(self.pixels) == len(self.labels) == len(self.mnist_index) or self.pixels.shape[1] != 1:
-            shapes = [tuple(tensor.shape) for tensor in (self.pixels, self.labels, self.mnist_index)]
-            raise ValueError(f"{wanted} {shapes}: give one label and one place for each digit")
+        dtypes = [tensor.dtype for tensor in (self.pixels, self.labels, self.mnist_index)]
+        if dtypes != [torch.uint8, torch.int64, torch.int64]:
+            raise ValueError(f"{wanted} {dtypes}: pixels are bytes from 0 (paper) to 255 (ink)")
+        shapes = [tuple(tensor.shape) for tensor in (self.pixels, self.labels, self.mnist_index)]
+        if self.pixels.ndim != 4 or shapes != [(count := len(self.pixels), 1, *shapes[0][2:]), (count,), (count,)]:
+            cure = "give one label and one place for each digit, and keep the dimension of one with subset([number])"
+            raise ValueError(f"{wanted} {shapes}: {cure}")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffae_core.checks import check_count, check_number, check_time, check_walk
+from diffae_core.checks import check_count, check_floats, check_number, check_time
 from diffae_core.devices import random_normal
 from diffae_core.schedule import CosineSchedule
 
 # (x_t, diffusion times (N,), latents) -> (the predicted clean image x_0, the predicted noise)
-Denoiser = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Denoiser = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 # (step, x_t after that step, the x_0 predicted in it)
 StepCallback = Callable[[int, Tensor, Tensor], None]
 
@@ -47,7 +47,7 @@ def step_times(num_steps: int, spacing: str = "uniform") -> list[float]:
 def ddim_sample(
     denoiser: Denoiser,
     x_t: Tensor,
-    latents: Tensor,
+    latents: Tensor | None,
     start: float | Tensor,
     num_steps: int = 20,
     eta: float = 0.0,
@@ -70,7 +70,7 @@ def ddim_sample(
     Args:
         denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
         x_t: ``(N, C, H, W)``, in the denoiser's own scale.
-        latents: ``(N, latent_dim)``, handed to the denoiser as they are.
+        latents: ``(N, latent_dim)``, or what else the denoiser takes: handed to it as they are.
         start: the diffusion time of ``x_t``, a number or one for each image, ``(N,)``.
         num_steps: how many times the denoiser is asked.
         eta: 0 (deterministic) to 1 (DDPM-like).
@@ -86,8 +86,8 @@ def ddim_sample(
     Raises:
         TypeError, ValueError: not such tensors, times or settings; the denoiser's own errors are its own.
     """
-    check_walk(x_t, latents)
-    start = check_time(start, len(x_t), x_t.device)
+    _check_images(x_t)
+    start = check_time(start, len(x_t)).to(x_t)
     times, eta = step_times(num_steps, spacing), check_number(eta, "eta", 0, 1)
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         for step, (now, following) in enumerate(zip(times, times[1:]), start=1):
@@ -98,7 +98,7 @@ def ddim_sample(
             if eta > 0:
                 shrunk = (1 - (signal / signal_next) ** 2).clamp(min=0).sqrt()
                 sigma = eta * noise_next / noise_rate.clamp(min=1e-6) * shrunk
-                x_t = x_t + sigma * random_normal(tuple(x_t.shape), x_t.device, generator)
+                x_t = x_t + sigma * random_normal(tuple(x_t.shape), x_t.device, generator).to(x_t)
                 noise_next = (noise_next**2 - sigma**2).clamp(min=0).sqrt()
             x_t = x_t + noise_next * noise
             if callback is not None:
@@ -110,7 +110,7 @@ def ddim_sample(
 def ddim_invert(
     denoiser: Denoiser,
     x_0: Tensor,
-    latents: Tensor,
+    latents: Tensor | None,
     num_steps: int = 100,
     corrections: int = 0,
     schedule: CosineSchedule = CosineSchedule(),
@@ -130,7 +130,7 @@ def ddim_invert(
     Args:
         denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
         x_0: clean images ``(N, C, H, W)``, in the denoiser's own scale.
-        latents: ``(N, latent_dim)``, handed to the denoiser as they are.
+        latents: ``(N, latent_dim)``, or what else the denoiser takes: handed to it as they are.
         num_steps: those of the forward walk; the denoiser is asked ``num_steps * (1 + corrections)`` times.
         corrections: of each step; 0 is the plain backward step. A walk of one step has none: it is a quarter turn,
             from whose end the step before it cannot be told.
@@ -142,9 +142,9 @@ def ddim_invert(
     Raises:
         TypeError, ValueError: not such tensors or settings; the denoiser's own errors are its own.
     """
-    check_walk(x_0, latents)
+    _check_images(x_0)
     times = step_times(num_steps, spacing)[::-1]
-    corrections = check_count(corrections, "corrections", 0) if num_steps > 1 else 0
+    corrections = check_count(corrections, "corrections", 0) * (num_steps > 1)
     x_t = x_0
     for now, following in zip(times, times[1:]):
         signal, noise_rate = schedule.rates(x_t.new_tensor([now]))
@@ -158,3 +158,9 @@ def ddim_invert(
             x_next = x_next + missing / (signal * signal_next + noise_rate * noise_next)
         x_t = x_next
     return x_t
+
+
+def _check_images(x: Tensor) -> None:
+    wanted = "expected images (N, C, H, W), of finite floating-point numbers, got"
+    if check_floats(x, wanted).ndim != 4:
+        raise ValueError(f"{wanted} {tuple(x.shape)}: add the missing dimensions, for example with x[None, None]")

@@ -186,6 +186,9 @@ class DiffusionModel(nn.Module):
             noisy: x_t, ``(N, 1, 28, 28)``.
             diffusion_time: in [0, 1], a number or ``(N,)``.
             latents: ``(N, latent_dim)``.
+
+        Raises:
+            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
         noisy = check_images(noisy, self.image_size, scaled=False).to(self.device)
         latents = check_latents(latents, self.latent_dim, len(noisy)).to(self.device)

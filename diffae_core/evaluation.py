@@ -59,7 +59,7 @@ class Judge(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
         """Penultimate features ``(N, 128)`` and labels ``(N,)`` of images in [0, 1], on the CPU."""
-        parts = check_images(images).split(batch_size)
+        parts = check_images(images).split(check_count(batch_size, "batch_size"))
         features = torch.cat([self.features(part.to(self.device)) for part in parts])
         return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
 
@@ -80,8 +80,11 @@ def train_judge(
         epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02
     ),
 ) -> Training:
-    """A run that teaches the judge to read digits, each batch moved by up to 3 pixels; labels smoothed by 0.05."""
+    """A run that teaches the judge to read digits, each batch moved by up to 3 pixels; labels smoothed by 0.05.
 
+    Raises:
+        TypeError: no Digits.
+    """
     check_digits(digits)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -101,6 +104,8 @@ def in_batches(draw: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int =
         TypeError, ValueError: rows that are no tensor, or a ``batch_size`` below 1; ``draw``'s errors are its own.
     """
     check_tensor(rows, "expected rows as a tensor, got")
+    if rows.ndim == 0:
+        raise ValueError("expected rows as a tensor (N, ...), got a single number: add a dimension with rows[None]")
     check_count(batch_size, "batch_size")
     return torch.cat([draw(part).cpu() for part in rows.split(batch_size)])
 

@@ -6,11 +6,10 @@ from torch import Tensor
 from diffae_core.checks import (
     check_alike,
     check_count,
+    check_floats,
     check_labels,
     check_latents,
     check_number,
-    check_tensor,
-    check_walk,
 )
 
 
@@ -87,16 +86,13 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
         TypeError, ValueError: not such latents or directions, a direction without length, an infinite strength.
     """
     count, latent_dim = check_latents(latents).shape
-    check_tensor(direction, f"expected a direction ({latent_dim},), got")
+    check_floats(direction, f"expected a direction ({latent_dim},), of finite floating-point numbers, got")
     if direction.shape not in ((latent_dim,), (1, latent_dim), (count, latent_dim)):
         wanted = f"a direction ({latent_dim},) or ({count}, {latent_dim})"
         raise ValueError(f"expected {wanted} for latents {tuple(latents.shape)}, got {tuple(direction.shape)}")
-    lengths = direction.norm(dim=-1, keepdim=True) if direction.is_floating_point() else torch.zeros(1)
-    if not bool((lengths.isfinite() & (lengths > 0)).all()):
-        wrong = "got one of zeros, NaN, infinity or whole numbers"
-        raise ValueError(
-            f"expected directions with a length, of floating-point numbers, {wrong}: look where it is from"
-        )
+    lengths = direction.norm(dim=-1, keepdim=True)
+    if not bool((lengths > 0).all()):
+        raise ValueError("expected directions with a length, got one of zeros: look where it is from")
     strength = check_number(strength, "strength", -1e6, 1e6)
     return latents + (strength * latent_dim**0.5 * direction / lengths).to(latents)
 
@@ -119,8 +115,10 @@ def blend(
     for code in (a, b):
         if not isinstance(code, tuple | list) or len(code) != 2:
             raise TypeError(f"expected a code (z, x_T), got {type(code).__name__}: z from encode and x_T from invert")
-        check_walk(code[1], code[0])
-    z, x_T = lerp(a[0], b[0], share), slerp(a[1], b[1], share)
+    z, x_T = lerp(a[0], b[0], share), slerp(a[1], b[1], share)  # both, whatever moves: they check what they are given
+    if z.ndim != 2 or x_T.ndim != 4 or len(z) != len(x_T):
+        wanted = "expected codes (z, x_T) of (N, latent_dim) and (N, 1, 28, 28)"
+        raise ValueError(f"{wanted}, got {tuple(z.shape)} and {tuple(x_T.shape)}: z from encode and x_T from invert")
     return z if move != "noise" else a[0], x_T if move != "latent" else a[1]
 
 
@@ -154,7 +152,7 @@ def lerp(a: Tensor, b: Tensor, share: float) -> Tensor:
         TypeError, ValueError: not two tensors of one shape, or an infinite share.
     """
     check_alike(a, b)
-    share = check_number(share, "share", -1e6, 1e6)
+    check_number(share, "share", -1e6, 1e6)
     return (1 - share) * a + share * b.to(a.device)
 
 
@@ -168,7 +166,8 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
         TypeError, ValueError: not two tensors ``(N, ...)`` of one shape, or an infinite share.
     """
     check_alike(a, b, least_ndim=2)
-    share, b = check_number(share, "share", -1e6, 1e6), b.to(a.device)
+    check_number(share, "share", -1e6, 1e6)
+    b = b.to(a.device)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1).clamp(-1, 1)
     angle = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))

@@ -13,8 +13,9 @@ def percent_equal(labels: Tensor, wanted: Tensor) -> float:
         TypeError, ValueError: not labels of 0 to 9, none of them, or different counts.
     """
     check_tensor(wanted, "expected labels (N,), whole numbers from 0 to 9, got")
-    for given in (wanted, labels):
-        check_labels(given, check_count(wanted.numel(), "the number of labels"))
+    count = check_count(wanted.numel(), "the number of labels")
+    check_labels(wanted, count)
+    check_labels(labels, count)
     return float((labels.cpu() == wanted.cpu()).float().mean() * 100)
 
 
@@ -73,9 +74,12 @@ def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
         TypeError, ValueError: not such rows, none of them, or different widths.
     """
     queries, others = _check_crowds(queries, others, 1)
-    queries = queries.double()  # in float64: equal rows come out at 0
-    nearest = [torch.cdist(queries, part.double()).amin(dim=1) for part in others.split(1000)]
-    return torch.stack(nearest).amin(dim=0).float()
+
+    def nearest(part: Tensor) -> Tensor:  # in float64: equal rows come out at 0
+        distances = [torch.cdist(part, some.double()).amin(dim=1) for some in others.split(1000)]
+        return torch.stack(distances).amin(dim=0).float()
+
+    return torch.cat([nearest(part.double()) for part in queries.split(1000)])
 
 
 def ssim(images_a: Tensor, images_b: Tensor) -> float:

@@ -23,12 +23,7 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     Raises:
         TypeError, ValueError: not such images, NaN or infinity, or no such whole numbers.
     """
-    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
-    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
-        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
-    if images.is_complex() or not bool(torch.isfinite(images).all()):
-        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
-    count, _, height, width = images.shape
+    count, _, height, width = _check_pictures(images).shape
     columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
     rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
@@ -127,11 +122,21 @@ def rows_figure(rows: dict[str, Tensor], title: str = ""):
     return figure
 
 
+def _check_pictures(images: Tensor) -> Tensor:
+    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
+        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
+    if images.is_complex() or not bool(torch.isfinite(images).all()):
+        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
+    return images
+
+
 def _check_rows(rows: dict[str, Tensor]) -> None:
-    if not isinstance(rows, dict) or not rows:
-        raise TypeError(f"expected rows as {{label: pictures (N, 1, H, W)}}, got {rows if rows == {} else type(rows)}")
+    if not isinstance(rows, dict) or not rows or not all(isinstance(label, str) for label in rows):
+        got = f"a {type(rows).__name__} of {len(rows)}" if hasattr(rows, "__len__") else type(rows).__name__
+        raise TypeError(f"expected one or more rows as {{'label': pictures (N, 1, H, W)}}, got {got}")
     for images in rows.values():
-        check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+        _check_pictures(images)
 
 
 def save_figure(figure, path: str | Path) -> None:

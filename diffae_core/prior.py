@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffae_core import checkpoints
-from diffae_core.checks import check_count, check_latents, check_number
+from diffae_core.checks import check_count, check_latents
 from diffae_core.ddim import ddim_sample
 from diffae_core.devices import choose_device, random_normal
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
@@ -100,16 +100,15 @@ class LatentPrior(nn.Module):
         Raises:
             ValueError: a count below 1, or eta outside [0, 1].
         """
-        n, num_steps, eta = check_count(n, "n"), check_count(num_steps, "num_steps"), check_number(eta, "eta", 0, 1)
+        check_count(n, "n")
 
-        def denoiser(x_t: Tensor, times: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
             rates = self.schedule.rates(times)
             v = self(x_t.flatten(1), rates[1].flatten())
             return from_velocity(x_t, v.reshape(x_t.shape), *rates)
 
         x_T = random_normal((n, self.latent_dim, 1, 1), self.device, generator)  # to the sampler: one pixel each
-        nothing, start = x_T.flatten(1)[:, :0], torch.ones(n, device=self.device)
-        return ddim_sample(denoiser, x_T, nothing, start, num_steps, eta, generator, schedule=self.schedule).flatten(1)
+        return ddim_sample(denoiser, x_T, None, 1.0, num_steps, eta, generator, schedule=self.schedule).flatten(1)
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write configuration and weights to ``path``, whole or not at all."""

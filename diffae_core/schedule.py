@@ -20,7 +20,11 @@ class CosineSchedule:
     """
 
     def rates(self, diffusion_time: float | Tensor) -> tuple[Tensor, Tensor]:
-        """``(signal_rate, noise_rate)`` at times ``(N,)`` in [0, 1], each ``(N, 1, 1, 1)`` to multiply images."""
+        """``(signal_rate, noise_rate)`` at times ``(N,)``, each ``(N, 1, 1, 1)`` to multiply images.
+
+        Raises:
+            ValueError: a time outside [0, 1].
+        """
         angle = check_time(diffusion_time).reshape(-1, 1, 1, 1) * (math.pi / 2)
         return torch.cos(angle), torch.sin(angle)
 

@@ -100,10 +100,11 @@ def train_last_layer(
         TypeError, ValueError: not a pair of latents ``(N, latent_dim)`` and labels ``(N,)``.
     """
     if not isinstance(features, TensorDataset) or len(features.tensors) != 2:
-        raise TypeError(f"expected a TensorDataset from encode_dataset, got {type(features).__name__}")
+        wanted = "expected a TensorDataset of latents and labels, as encode_dataset gives"
+        raise TypeError(f"{wanted}, got another {type(features).__name__}")
     z, labels = features.tensors
     check_labels(labels, len(check_latents(z, head.latent_dim)), head.num_classes)
-    z, labels = z.detach().to(head.device), labels.to(head.device)
+    z, labels = z.detach().to(head.device), labels.long().to(head.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(z.device)

@@ -117,8 +117,8 @@ DOORS = {
     "denoise_once at times": (lambda t: MODEL.denoise_once(NOISY, t, LATENTS), (TIMES,)),
     "loss_by_time at times": (lambda t: core.loss_by_time(MODEL, IMAGES, LATENTS, t, seeded()), (TIMES,)),
     "rates": (core.CosineSchedule().rates, (TIMES,)),
-    "ddim_sample": (lambda x, z, t: core.ddim_sample(halve, x, z, t, 2), (NOISY, LATENTS, TIMES)),
-    "ddim_invert": (lambda z, x: core.ddim_invert(halve, x, z, 2), CODE),
+    "ddim_sample": (lambda x, t: core.ddim_sample(halve, x, LATENTS, t, 2), (NOISY, TIMES)),
+    "ddim_invert": (lambda x: core.ddim_invert(halve, x, LATENTS, 2), (NOISY,)),
     "LatentDecoder from x_T": (lambda x: core.LatentDecoder(MODEL, 2, x)(LATENTS), (NOISY,)),
     "lerp": (lambda a, b: core.lerp(a, b, 0.3), (LATENTS, LATENTS.flip(0))),
     "slerp": (lambda a, b: core.slerp(a, b, 0.3), (NOISY, NOISY.flip(0))),
@@ -220,6 +220,8 @@ WRONG = {  # an answer without NaN, or an error
     "half": lambda x: x.half(),
     "bfloat16": lambda x: x.bfloat16(),
     "int64": lambda x: x.long(),
+    "int32": lambda x: x.int(),
+    "bool": lambda x: x > 0,
     "complex": lambda x: x.to(torch.complex64),
     "NaN": with_one(float("nan")),
     "infinity": with_one(float("inf")),
@@ -274,7 +276,7 @@ def test_a_right_answer_or_an_error_that_says_what_was_wanted(name, kind):
             assert all(part.isfinite().all() for part in found), f"NaN or infinity, without a word, at {place}"
 
 
-PAIRS = ("generate from x_T", "invert", "denoise_with_latent", "denoise_once", "ssim", "loss_by_time", "ddim_invert")
+PAIRS = ("generate from x_T", "invert", "denoise_with_latent", "denoise_once", "ssim", "loss_by_time")
 PAIRS += ("lerp", "slerp", "blend", "blend from", "percent_equal", "Digits", "train_diffusion", "train_last_layer")
 
 
@@ -286,6 +288,63 @@ def test_counts_that_do_not_match_are_refused(name, kind):
     for place in range(len(arguments)):
         with pytest.raises(ValueError, match="^expected "):
             function(*(WRONG[kind](x) if place == number else x for number, x in enumerate(arguments)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda number: core.lerp(LATENTS, LATENTS, number),
+        lambda number: core.slerp(NOISY, NOISY, number),
+        lambda number: core.blend(CODE, CODE, number),
+        lambda number: core.interpolate((LATENTS[:1], NOISY[:1]), (LATENTS[:1], NOISY[:1]), number),
+        lambda number: core.edit(LATENTS, LATENTS, number),
+        lambda number: core.tile(IMAGES, gap=number),
+        lambda number: core.labelled_png({"row": IMAGES}, zoom=number),
+        lambda number: core.ddim_sample(halve, NOISY, LATENTS, 1.0, number),
+        lambda number: core.ddim_sample(halve, NOISY, LATENTS, 1.0, 2, number),
+        lambda number: core.ddim_sample(halve, NOISY, LATENTS, number, 2),
+        lambda number: core.ddim_invert(halve, NOISY, LATENTS, number),
+        lambda number: core.ddim_invert(halve, NOISY, LATENTS, 1, number),
+        lambda number: core.step_times(number),
+        lambda number: core.spread(number, 3),
+        lambda number: core.encode_all(AUTOENCODER, DIGITS, number),
+        lambda number: core.in_batches(AUTOENCODER.encode, IMAGES, number),
+        lambda number: AUTOENCODER.encode_dataset(DIGITS, number),
+        lambda number: JUDGE.read(IMAGES, number),
+        lambda number: HEAD.sample_predict_z(LATENTS, number),
+        lambda number: PRIOR.sample_latents(number),
+        lambda number: PRIOR.sample_latents(2, num_steps=number),
+        lambda number: core.principal_directions(LATENTS, number),
+        lambda number: core.precision_recall(FEATURES, FEATURES, number),
+        lambda number: core.MixturePrior(LATENTS, number),
+        lambda number: core.clue(LATENTS, HEAD, steps=number),
+        lambda number: core.clue(LATENTS, HEAD, distance_weight=number),
+    ],
+)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), "three", None, True, LATENTS, [2]], ids=repr)
+def test_numbers_that_are_none_are_refused(call, number):
+    with pytest.raises(ValueError, match="^expected ") as error:
+        call(number)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_walk_keeps_its_precision(dtype):
+    x, seen = NOISY.to(dtype), set()
+
+    def denoiser(x_t, times, classes):
+        seen.update((x_t.dtype, times.dtype, classes.dtype))
+        return x_t / 2, x_t / 2
+
+    assert core.ddim_sample(denoiser, x, LABELS, 1.0, 3, 0.5).dtype == dtype
+    assert core.ddim_invert(denoiser, x, LABELS, 3, 1).dtype == dtype
+    assert seen == {dtype, torch.int64}, "what the denoiser is given, class numbers for latents among it"
+
+
+def test_a_share_keeps_its_gradient():
+    share = torch.tensor(0.3, requires_grad=True)
+    (core.lerp(LATENTS, LATENTS + 1, share).sum() + core.slerp(NOISY, NOISY.flip(0), share).sum()).backward()
+    assert share.grad.isfinite() and share.grad != 0
 
 
 @pytest.mark.filterwarnings("ignore:images have values")

@@ -11,7 +11,7 @@ from pathlib import Path
 import faults
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from test_script import LONG, finished, start
 
 import diffae_core as core
@@ -48,8 +48,16 @@ def test_a_storm_of_events_leaves_the_last_state_and_no_memory():
         assert well == "yes" and float(grown) < 20, name
 
 
+def test_what_the_notebook_experiments_do_to_a_kernel(tmp_path):
+    notebook, forgotten = faults.NOTEBOOKS[1], "print('x' in globals())"
+    assert faults.run_cells(notebook, tmp_path, ["x = 1", faults.Restart, forgotten]) == ("", ["False\n"])
+    assert faults.run_cells(notebook, tmp_path, [2])[0].startswith("NameError in cell 2")
+    if sys.platform == "linux":
+        assert faults.run_cells(notebook, tmp_path, [faults.LIMIT, "bytearray(3 * 2**30)"])[0].startswith("MemoryError")
+
+
 def test_a_kernel_restarted_in_the_middle_and_sections_run_backwards():
-    ((name, *outcomes),) = faults.notebook_runs([faults.ROOT / "notebooks" / "02_schedule.ipynb"])
+    ((name, *outcomes),) = faults.notebook_runs([faults.NOTEBOOKS[1]])
     assert name == "02_schedule" and outcomes[0] == outcomes[3] == outcomes[4] == "runs"
 
 
@@ -82,11 +90,17 @@ def test_a_folder_removed_underway_is_made_again(tmp_path):
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     (tmp_path / "output").mkdir()
-    with FileLock(tmp_path / "output" / ".lock"):  # as the first run holds it
+    lock = FileLock(tmp_path / "output" / ".lock")
+    with lock:  # as another run holds it
         _, error = finished(start(tmp_path, *LONG), code=1)
     assert "another run writes to" in error and "Traceback" not in error
     assert [path.name for path in (tmp_path / "output").iterdir()] == [".lock"]
-    finished(start(tmp_path, *LONG, "--epochs", "1"))
+    first = start(tmp_path, *LONG, "--epochs", "40")
+    while not (tmp_path / "output" / "autoencoder_weights.pt").exists() and first.poll() is None:
+        time.sleep(0.01)
+    with pytest.raises(Timeout):
+        lock.acquire(timeout=0)  # the script holds it while it works
+    finished(first)
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that not even the superuser may write to")

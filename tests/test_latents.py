@@ -91,7 +91,7 @@ def test_bad_interpolations():
         (torch.ones(5), r"a direction \(8,\) or \(3, 8\) for latents \(3, 8\), got \(5,\)"),
         (torch.ones(3, 1), r"got \(3, 1\)"),
         (torch.zeros(8), "directions with a length"),
-        (torch.full((8,), float("nan")), "directions with a length"),
+        (torch.full((8,), float("nan")), "of finite floating-point numbers, got NaN"),
     ],
 )
 def test_bad_edits(direction, message):

@@ -85,6 +85,15 @@ def test_gradients_reach_z_through_encode_decode_and_the_latent_decoder(small_au
         assert not decoders[1](z).requires_grad
 
 
+@pytest.mark.parametrize("label", ["seven", 0.5, torch.tensor([1, 0]) > 0, None])
+def test_a_dataset_without_whole_number_labels_is_refused(small_autoencoder, label):
+    image = torch.rand(1, 28, 28)
+    dataset = [image] * 3 if label is None else [(image, label)] * 3
+    with pytest.raises(TypeError, match="expected pairs of an image and a whole number"):
+        small_autoencoder.encode_dataset(dataset, batch_size=2)
+    assert not small_autoencoder.training
+
+
 def test_the_latent_decoder_is_generate_with_the_noise_held(small_model):
     z, x_T = torch.randn(4, 16, generator=seeded()), torch.randn(1, 1, 28, 28, generator=seeded(5))
     decoder = core.LatentDecoder(small_model, 4, x_T, "quadratic")
