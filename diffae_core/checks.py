@@ -122,12 +122,8 @@ def check_time(diffusion_time: float | Tensor, count: int | None = None, device:
         time = torch.as_tensor(diffusion_time)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{wanted} {diffusion_time!r}") from None
-    if (
-        time.is_complex()
-        or time.dtype == torch.bool
-        or time.ndim > 1
-        or (count is not None and time.numel() not in (1, count))
-    ):
+    no_numbers = time.is_complex() or time.dtype == torch.bool
+    if no_numbers or time.ndim > 1 or (count is not None and time.numel() not in (1, count)):
         images = "N" if count is None else count
         raise ValueError(f"{wanted} {_dtype(time)} of shape {tuple(time.shape)} for {images} images")
     time = time.reshape(-1) if time.is_floating_point() and device is None else time.reshape(-1).float().to(device)
@@ -149,7 +145,7 @@ def check_number(value: float, name: str, low: float, high: float) -> float:
     """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError."""
     number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
     if isinstance(number, bool) or not isinstance(number, numbers.Real) or not low <= number <= high:
-        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {_shown(value)}")
+        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {_shown(number)}")
     return float(number)
 
 

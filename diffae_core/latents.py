@@ -93,7 +93,7 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
     lengths = direction.norm(dim=-1, keepdim=True)
     if not bool((lengths > 0).all()):
         raise ValueError("expected directions with a length, got one of zeros: look where it is from")
-    strength = check_number(strength, "strength", -1e6, 1e6)
+    check_number(strength, "strength", -1e6, 1e6)
     return latents + (strength * latent_dim**0.5 * direction / lengths).to(latents)
 
 

@@ -341,9 +341,17 @@ def test_a_walk_keeps_its_precision(dtype):
     assert seen == {dtype, torch.int64}, "what the denoiser is given, class numbers for latents among it"
 
 
-def test_a_share_keeps_its_gradient():
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda share: core.lerp(LATENTS, LATENTS + 1, share),
+        lambda share: core.slerp(NOISY, NOISY.flip(0), share),
+        lambda share: core.edit(LATENTS, torch.ones(16), share),
+    ],
+)
+def test_a_share_keeps_its_gradient(move):
     share = torch.tensor(0.3, requires_grad=True)
-    (core.lerp(LATENTS, LATENTS + 1, share).sum() + core.slerp(NOISY, NOISY.flip(0), share).sum()).backward()
+    move(share).sum().backward()
     assert share.grad.isfinite() and share.grad != 0
 
 
