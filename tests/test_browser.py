@@ -85,7 +85,10 @@ def browser():
 def wait_for_kernel(lab):
     """Until the page's kernel answers, JupyterLab takes "Run All Cells" for an order to empty them."""
     for _ in range(240):
-        kernels = json.load(urllib.request.urlopen(f"{lab}/api/kernels?token={TOKEN}", timeout=5))
+        try:
+            kernels = json.load(urllib.request.urlopen(f"{lab}/api/kernels?token={TOKEN}", timeout=5))
+        except OSError:  # the server stumbles over a kernel that is just starting or going (HTTP 500)
+            kernels = []
         if any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels):
             return time.sleep(1)  # the page hears of it a moment later
         time.sleep(0.25)
