@@ -194,7 +194,6 @@ def finish(model: torch.nn.Module, path: Path, name: str, options: argparse.Name
     """Save a trained model, and remove the state of its run, which is not needed any more."""
     if not core.is_first_process():
         return model
-    remove_left_overs(path)
     model.save_checkpoint(path)
     options.written.append(path)
     (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
@@ -278,6 +277,8 @@ def main(arguments: list[str] | None = None) -> None:
         with core.write_whole(options.written[-1]) as temporary:
             temporary.write_text(table)
         print(table)
+    for path in options.written:
+        remove_left_overs(path)
     print("Files written:", *options.written, sep="\n  ")
 
 

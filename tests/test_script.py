@@ -84,7 +84,8 @@ def test_killed_and_resumed_gives_the_same_weights(script, tmp_path, uninterrupt
     (tmp_path / "output" / ".diffusion_training-x7_k2abc.pt").write_bytes(b"half a checkpoint")  # killed while saving
     _, error = finished(script(*LONG), code=1)
     assert "add --resume to go on with it, or delete it" in error
-    (tmp_path / "output" / ".diffusion_model-x7_k2abc.pt").write_bytes(b"half a model")
+    for name in (".diffusion_model-x7_k2abc.pt", ".conditioned_samples-x7_k2abc.png"):
+        (tmp_path / "output" / name).write_bytes(b"half a file")
     finished(script(*LONG, "--resume"))
     assert all(torch.equal(weight, uninterrupted[name]) for name, weight in weights(tmp_path).items())
     assert not state.exists() and not list((tmp_path / "output").glob(".*-*"))
