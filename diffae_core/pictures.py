@@ -23,7 +23,12 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     Raises:
         TypeError, ValueError: not such images, NaN or infinity, or no such whole numbers.
     """
-    count, _, height, width = _check_pictures(images).shape
+    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
+        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
+    if images.is_complex() or not bool(torch.isfinite(images).all()):
+        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
+    count, _, height, width = images.shape
     columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
     rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
@@ -111,32 +116,23 @@ def rows_figure(rows: dict[str, Tensor], title: str = ""):
     _check_rows(rows)
     from matplotlib.figure import Figure  # when first used: importing the package stays quick
 
+    sheets = {label: tile(images) for label, images in rows.items()}
     count = max(len(images) for images in rows.values())
     figure = Figure(figsize=(2.2 + 0.75 * count, 0.5 + 0.8 * len(rows)), dpi=120, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items()):
-        axes.imshow(tile(images), cmap="gray", vmin=0, vmax=255)
+    for axes, (label, sheet) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], sheets.items()):
+        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     return figure
 
 
-def _check_pictures(images: Tensor) -> Tensor:
-    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
-    if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
-        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
-    if images.is_complex() or not bool(torch.isfinite(images).all()):
-        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
-    return images
-
-
 def _check_rows(rows: dict[str, Tensor]) -> None:
+    """Refuse what is no dictionary of rows; :func:`tile` checks the pictures in them."""
     if not isinstance(rows, dict) or not rows or not all(isinstance(label, str) for label in rows):
         got = f"a {type(rows).__name__} of {len(rows)}" if hasattr(rows, "__len__") else type(rows).__name__
         raise TypeError(f"expected one or more rows as {{'label': pictures (N, 1, H, W)}}, got {got}")
-    for images in rows.values():
-        _check_pictures(images)
 
 
 def save_figure(figure, path: str | Path) -> None:
