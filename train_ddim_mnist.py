@@ -1,9 +1,9 @@
-"""The whole recipe from a terminal: autoencoder, latents, DDIM, samples, and how good they are.
+"""The whole recipe from a terminal: autoencoder, diffusion model, latent prior, pictures, and how good they are.
 
-python train_ddim_mnist.py                 train both from nothing, into ./output
+python train_ddim_mnist.py                 train everything from scratch, into ./output
 python train_ddim_mnist.py --resume        go on after a kill or Ctrl-C
-python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and figures in under a minute
-torchrun --nproc-per-node 2 train_ddim_mnist.py    the same in two processes, each with half of every batch
+python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and metrics in about a minute
+python train_ddim_mnist.py --data FOLDER   train on pictures of your own, in one folder for each class
 """
 
 import argparse
@@ -11,7 +11,10 @@ import logging
 import math
 import signal
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -19,266 +22,193 @@ from tqdm import tqdm
 
 import diffae_core as core
 
-PERTURBATIONS = (0.0, 0.5, 1.0, 2.0)  # standard deviations of each latent dimension
-log = logging.getLogger("train_ddim_mnist")
+log = logging.getLogger("diffae_core.script")
+M = TypeVar("M", bound=core.Model)
 SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
-
-
-def whole(at_least: int):
-    """For argparse: a whole number of ``at_least`` or more."""
-
-    def parse(text: str) -> int:
-        if not text.removeprefix("-").isdigit() or int(text) < at_least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {at_least} or more, got {text!r}")
-        return int(text)
-
-    return parse
+LINE_EVERY_SECONDS = 10  # where the output is no terminal
+CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.3, "diffusion": 1.6, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, default=Path("output"), help="where all files go (%(default)s)")
-    parser.add_argument("--pretrained", action="store_true", help="use the shipped weights, train nothing")
-    parser.add_argument("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
-    parser.add_argument("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="the same seed gives the same weights (%(default)s)")
-    parser.add_argument("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
-    parser.add_argument("--epochs", type=float, default=30, help="of the DDIM (%(default)s)")
-    parser.add_argument("--batch-size", type=whole(1), default=64, help="of the DDIM (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="the DDIM's peak (%(default)s)")
-    parser.add_argument("--latent-dim", type=whole(1), default=256, help="(%(default)s)")
-    parser.add_argument("--widths", type=whole(1), nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
-    parser.add_argument("--block-depth", type=whole(1), default=2, help="of the U-Net (%(default)s)")
-    parser.add_argument("--time-embedding-dim", type=whole(2), default=32, help="(%(default)s)")
-    parser.add_argument("--feature-embedding-dim", type=whole(4), default=64, help="(%(default)s)")
-    parser.add_argument("--train-digits", type=whole(2), help="use only so many training digits (all)")
-    parser.add_argument("--num-steps", type=whole(1), default=20, help="DDIM steps in the pictures (%(default)s)")
-    parser.add_argument(
-        "--quality-digits", type=whole(0), default=500, help="test digits to measure on; below 2: none (%(default)s)"
-    )
-    parser.add_argument(
-        "--quality-steps", type=whole(1), nargs="*", default=[], help="steps with a Frechet distance beside 20"
-    )
-    parser.add_argument(
-        "--train-prior", action="store_true", help="train the latent prior too, which draws digits from nothing"
-    )
-    parser.add_argument("--prior-epochs", type=float, default=120, help="of the latent prior (%(default)s)")
-    parser.add_argument(
-        "--train-judge", action="store_true", help="train the judge anew instead of using the shipped one"
-    )
+    add = parser.add_argument
+    add("--output-dir", type=Path, default=Path("output"), help="where all files go (%(default)s)")
+    add("--pretrained", action="store_true", help="use the shipped weights, train nothing")
+    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
+    add("--data", type=Path, help="a folder with a folder of pictures for each class, an .npz, or IDX files (MNIST)")
+    add("--image-size", type=int, default=28, help="of --data, a multiple of 4 (%(default)s)")
+    add("--train-digits", type=int, help="use only so many training digits (all)")
+    add("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
+    add("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
+    add("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
+    add("--epochs", type=float, default=24, help="of the diffusion model (%(default)s)")
+    add("--prior-epochs", type=float, default=100, help="of the latent prior; 0 for none (%(default)s)")
+    add("--train-classifier", action="store_true", help="train the classifier too, instead of using the shipped one")
+    add("--batch-size", type=int, default=64, help="of the diffusion model (%(default)s)")
+    add("--learning-rate", type=float, default=3e-3, help="the diffusion model's peak (%(default)s)")
+    add("--latent-noise", type=float, default=2, help="the most noise on a latent in its training (%(default)s)")
+    add("--latent-dim", type=int, default=256, help="(%(default)s)")
+    add("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
+    add("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
+    add("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
+    add("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
+    add("--num-steps", type=int, default=20, help="DDIM steps in the pictures (%(default)s)")
+    add("--quality-digits", type=int, default=500, help="test digits to measure on; below 10: none (%(default)s)")
     return parser.parse_args(arguments)
 
 
-class Interrupt:
-    """Ctrl-C asks for a stop after the step under way, so that what is saved is whole."""
-
-    def __init__(self):
-        self.asked = False
-        signal.signal(signal.SIGINT, self._ask)
-
-    def _ask(self, *_) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
-
-
 def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch=lambda epoch: None) -> None:
-    """Run a training to its end with a progress bar, saving it as it goes."""
-    state = options.output_dir / f"{name}_training.pt"
+    """Run a training to its end, saving it as it goes; Ctrl-C stops after the step under way, so nothing is lost."""
+    state, stop = options.output_dir / f"{name}_training.pt", []
     if state.exists():
         if not options.resume:
             raise FileExistsError(f"found an unfinished run, {state}: add --resume to go on with it, or delete it")
         run.resume(state)
-    interrupt, smooth_loss = Interrupt(), None
-    first = core.is_first_process()
-    if first:
-        remove_left_overs(state)
-    with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not first) as bar:
+
+    def ask_to_stop(*_) -> None:
+        stop.append(True)
+        signal.signal(signal.SIGINT, handler)  # a second Ctrl-C stops at once
+
+    handler = signal.signal(signal.SIGINT, ask_to_stop)
+    smooth_loss, line_at, terminal = None, time.monotonic() + LINE_EVERY_SECONDS, sys.stderr.isatty()
+    with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not terminal) as bar:
         for record in run:
             if not math.isfinite(record.loss):
                 raise ValueError(
-                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another "
-                    f"folder, with another --seed or a lower --learning-rate (of the DDIM); its last state is {state}"
+                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another folder, "
+                    f"with another --seed or a lower --learning-rate; its last state is {state}"
                 )
             smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
             bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
             bar.update()
-            stop = core.any_process(interrupt.asked, run.model.device)
-            if first and record.step % run.steps_per_epoch == 0:
-                each_epoch(record.step // run.steps_per_epoch)  # before saving: after a kill it is drawn again
-            if first and (stop or record.step % SAVE_EVERY_STEPS == 0):
+            if not terminal and (time.monotonic() > line_at or record.step == len(run)):
+                log.info("%s: step %d of %d, loss %.4f", name, record.step, len(run), smooth_loss)
+                line_at = time.monotonic() + LINE_EVERY_SECONDS
+            if record.step % run.steps_per_epoch == 0:
+                each_epoch(record.step // run.steps_per_epoch)  # before saving: after a kill it is made again
+            if stop or record.step % SAVE_EVERY_STEPS == 0:
                 run.save(state)
             if stop:
                 raise KeyboardInterrupt
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, handler)
 
 
-def load(kind: type, path: Path, options: argparse.Namespace, device: torch.device) -> torch.nn.Module:
-    """The model in the output folder, unless ``--pretrained`` asks for the shipped one, or there is none."""
-    if options.pretrained or not path.exists():
-        return kind.from_pretrained(device=device)
-    log.info("%s: found, so not trained; its own sizes hold", path)
-    return kind.from_pretrained(path, device)
-
-
-def get_autoencoder(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.SimpleAutoencoder:
-    """The shipped autoencoder, the one in the output folder, or a newly trained one."""
-    path = options.output_dir / "autoencoder_weights.pt"
-    if options.pretrained or path.exists():
-        return load(core.SimpleAutoencoder, path, options, device)
-    torch.manual_seed(options.seed)
-    model = core.SimpleAutoencoder(options.latent_dim, device)
-    config = core.TrainingConfig(options.autoencoder_epochs, learning_rate=3e-3, seed=options.seed)
-    drive(core.train_autoencoder(model, training, config), "autoencoder", options)
-    core.normalise_latents(model, training)
-    return finish(model, path, "autoencoder", options)
-
-
-def get_diffusion_model(
-    options: argparse.Namespace, device: torch.device, training: core.Digits, autoencoder: core.SimpleAutoencoder
-) -> core.DiffusionModel:
-    """The shipped diffusion model, the one in the output folder, or a newly trained one."""
-    path = options.output_dir / "diffusion_model.pt"
-    if options.pretrained or path.exists():
-        return load(core.DiffusionModel, path, options, device)
-    torch.manual_seed(options.seed)
-    model = core.DiffusionModel(
-        options.time_embedding_dim,
-        options.feature_embedding_dim,
-        tuple(options.widths),
-        options.block_depth,
-        autoencoder.latent_dim,
-        device=device,
-    )
-    latents = core.encode_all(autoencoder, training)
-    config = core.TrainingConfig(options.epochs, options.batch_size, options.learning_rate, seed=options.seed)
-    run = core.train_diffusion(model, training, latents, config)
-
-    def save_samples(epoch: int) -> None:
-        if epoch % 5 == 0:
-            generator = torch.Generator().manual_seed(options.seed)
-            samples = run.ema_model.generate(latents[:64], options.num_steps, generator=generator)
-            options.written.append(options.output_dir / "samples" / f"epoch_{epoch:03d}.png")
-            core.save_png(samples, options.written[-1], columns=16)
-
-    drive(run, "diffusion", options, save_samples)
-    return finish(model, path, "diffusion", options)
-
-
-def get_prior(
-    options: argparse.Namespace, device: torch.device, training: core.Digits, autoencoder: core.SimpleAutoencoder
-) -> core.LatentPrior:
-    """The shipped latent prior, the one in the output folder, or with ``--train-prior`` a newly trained one."""
-    path = options.output_dir / "latent_prior.pt"
-    if options.pretrained or path.exists():
-        return load(core.LatentPrior, path, options, device)
-    torch.manual_seed(options.seed)
-    prior = core.LatentPrior(autoencoder.latent_dim, device=device)
-    config = core.TrainingConfig(options.prior_epochs, 256, 2e-3, ema_decay=0.999, seed=options.seed)
-    run = core.train_latent_prior(prior, core.encode_all(autoencoder, training), config)
-    drive(run, "prior", options)
-    return finish(prior, path, "prior", options)
-
-
-def get_judge(options: argparse.Namespace, device: torch.device, training: core.Digits) -> core.Judge:
-    """The shipped judge, the one in the output folder, or with ``--train-judge`` a newly trained one."""
-    path = options.output_dir / "judge.pt"
-    if options.pretrained or not options.train_judge or path.exists():
-        return load(core.Judge, path, options, device)
-    torch.manual_seed(options.seed + 1)
-    judge = core.Judge(device)
-    drive(core.train_judge(judge, training), "judge", options)
-    return finish(judge, path, "judge", options)
-
-
-def finish(model: torch.nn.Module, path: Path, name: str, options: argparse.Namespace) -> torch.nn.Module:
-    """Save a trained model, and remove the state of its run, which is not needed any more."""
-    if not core.is_first_process():
+def train_or_load(name: str, outline: M, start, options: argparse.Namespace, each_epoch=None) -> M:
+    """The shipped model, the one in the output folder, or a newly trained one, with the sizes of ``outline``."""
+    kind = type(outline)
+    path = options.output_dir / kind.pretrained_file
+    shipped = options.pretrained or (name == "classifier" and not options.train_classifier and not path.exists())
+    if shipped or path.exists():
+        model = kind.from_pretrained(None if shipped else path, options.device)
+        differing = {
+            key: (size, model.config[key]) for key, size in outline.config.items() if model.config[key] != size
+        }
+        if differing:
+            wanted = ", ".join(f"{key} {size} (it has {found})" for key, (size, found) in differing.items())
+            raise ValueError(f"expected {path.name} with {wanted}: use its own sizes, or another --output-dir")
+        if not shipped:
+            log.info("%s: found, so not trained", path)
         return model
+    torch.manual_seed(options.seed)
+    model = kind(**outline.config, device=options.device)
+    run = start(model)
+    drive(run, name, options, *([lambda epoch: each_epoch(epoch, run.ema_model)] if each_epoch else []))
     model.save_checkpoint(path)
     options.written.append(path)
     (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
     return model
 
 
-def remove_left_overs(path: Path) -> None:
-    """Remove what a run that was killed while it wrote ``path`` left beside it; no other run writes here now."""
-    for left_over in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
-        left_over.unlink()
-
-
-def draw_pictures(
-    options: argparse.Namespace, autoencoder: core.SimpleAutoencoder, model: core.DiffusionModel, test: core.Digits
-) -> None:
-    """Draw the two pictures of the main job on test digits, one of each class."""
-    images = test.subset(torch.stack([(test.labels == label).nonzero()[0, 0] for label in range(10)])).images
-    generator = torch.Generator().manual_seed(options.seed)
-    with torch.no_grad():
-        latents = autoencoder.encode(images)
-    generated = model.generate(latents, options.num_steps, generator=generator)
-    noisy, _ = model.add_noise(images, 0.7, generator)
-    direction = core.random_normal(tuple(latents.shape), model.device, generator)
-    rows = {"original": images, "noised, t = 0.7": (noisy + 1) / 2}
-    for strength in PERTURBATIONS:
-        label = f"latent + {strength:g} std"
-        rows[label] = model.denoise_with_latent(noisy, latents + strength * direction, 0.7, options.num_steps)
-    title = "Encode, add noise, denoise with the latent; then change the latent"
-    files = [options.output_dir / "conditioned_samples.png", options.output_dir / "diffusion_autoencoder_demo.png"]
-    exact = {"num_steps": options.num_steps, "spacing": "quadratic"}
-    own_noise = model.invert(images, latents, corrections=1, **exact)
-    pairs = {"original": images, "drawn from latent\n+ random noise": generated}
-    pairs["drawn from latent\n+ its own noise"] = model.generate(latents, x_T=own_noise, **exact)
-    core.save_figure(core.rows_figure(pairs, "Test digits, and what DDIM draws from their latents"), files[0])
-    core.save_figure(core.rows_figure(rows, title), files[1])
-    options.written += files
-
-
-def draw_from_nothing(options: argparse.Namespace, prior: core.LatentPrior, model: core.DiffusionModel) -> None:
-    """Draw digits that no one wrote: a latent from the prior, then the digit from the latent."""
-    generator = torch.Generator().manual_seed(options.seed)
-    images = model.generate(prior.sample_latents(64, generator), options.num_steps, generator=generator)
-    options.written.append(options.output_dir / "from_nothing.png")
-    core.save_png(images, options.written[-1], columns=16)
+def measure(autoencoder, model, classifier, train: core.Digits, test: core.Digits, options) -> None:
+    """Print :func:`diffae_core.quality` as a Markdown table, and write it to quality.md."""
+    count = min(options.quality_digits, len(test), len(train))
+    metrics = core.quality(autoencoder, model, classifier, test.spaced(count), train, options.seed, progress=tqdm)
+    rows = [
+        f"| {name} | {value:.2f} |" if "%" in name else f"| {name} | {value:.4g} |" for name, value in metrics.items()
+    ]
+    head = f"| on {count:,} test digits, random x_T, 20 steps, eta 0 | value |"
+    table = "\n".join([head, "|---|---|", *rows]) + "\n"
+    options.written.append(options.output_dir / "quality.md")
+    with core.atomic_write(options.written[-1]) as temporary:
+        temporary.write_text(table)
+    print(table)
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    core.join_processes()
-    logging.basicConfig(format="%(message)s", level=logging.INFO if core.is_first_process() else logging.WARNING)
-    device = core.choose_device(options.device)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("diffae_core").setLevel(logging.INFO)
+    options.device, options.written = core.choose_device(options.device), []
+    options.output_dir = options.output_dir.expanduser()
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    options.written = []
     lock = FileLock(options.output_dir / ".lock")  # free again when this process ends, however it ends
     try:
-        if core.is_first_process():
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise OSError(
             f"another run writes to {options.output_dir}: wait for it, or choose another --output-dir"
         ) from None
-    training, _ = core.split_training(core.load_mnist("train"))
-    test = core.load_mnist("test")
-    used = training.subset(slice(0, options.train_digits))
-    autoencoder = get_autoencoder(options, device, used)
-    model = get_diffusion_model(options, device, used, autoencoder)
-    prior = get_prior(options, device, used, autoencoder) if options.pretrained or options.train_prior else None
-    count = min(options.quality_digits, len(test), len(training))
-    judge = get_judge(options, device, used) if count >= 2 else None
-    if not core.is_first_process():
-        return
-    draw_pictures(options, autoencoder, model, test)
+
+    # Every option is checked here, before anything is trained: configurations, and models without memory.
+    splits = ("train", "validation", "test")
+    train, _, test = (
+        core.load_digits(options.data, options.image_size) if options.data else map(core.load_mnist, splits)
+    )
+    if options.train_digits is not None and options.train_digits < 1:
+        raise ValueError(f"expected --train-digits of 1 or more, got {options.train_digits}")
+    train = train.subset(slice(0, options.train_digits))
+    size, latent_dim, meta = train.pixels.shape[-1], options.latent_dim, torch.device("meta")
+    autoencoder = core.SimpleAutoencoder(latent_dim, size, device=meta)
+    embeddings = options.time_embedding_dim, options.feature_embedding_dim
+    model = core.DiffusionModel(*embeddings, options.widths, options.block_depth, latent_dim, size, device=meta)
+    core.step_times(options.num_steps)
+    if not 0 <= options.latent_noise <= 100:
+        raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
+    if not 0 <= options.latent_noise <= 100:
+        raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
+    default = core.TrainingConfig(seed=options.seed)
+    coder = replace(default, epochs=options.autoencoder_epochs)
+    main_run = replace(
+        default, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate
+    )
+    plan = {"autoencoder": coder.epochs, "diffusion": main_run.epochs}
+    prior = classifier = None
+    if options.prior_epochs:
+        prior = core.LatentPrior(latent_dim, num_classes=train.num_classes, device=meta)
+        prior_run = replace(default, epochs=options.prior_epochs, batch_size=256, learning_rate=2e-3, ema_decay=0.999)
+        plan["prior"] = prior_run.epochs
+    if options.quality_digits >= 10 and train.num_classes >= 2:
+        classifier = core.DigitClassifier(train.num_classes, size, device=meta)
+        options.train_classifier |= options.data is not None
+        plan |= {"classifier": 6} if options.train_classifier else {}
+    minutes = sum(CPU_MINUTES_AN_EPOCH[name] * epochs for name, epochs in plan.items()) * len(train) / 54_000
+    effort = f"about {max(1, round(minutes))} minutes on 2 cores" if not options.pretrained else "shipped weights"
+    log.info("%s, %s training digits, %s, into %s", options.device, f"{len(train):,}", effort, options.output_dir)
+
+    def save_samples(epoch: int, ema_model: core.DiffusionModel) -> None:
+        if epoch % 5 == 0:
+            latents = autoencoder.encode_dataset(train.subset(slice(0, 64))).tensors[0]
+            samples = ema_model.generate(latents, options.num_steps, generator=core.seeded(options.seed))
+            options.written.append(options.output_dir / "samples" / f"epoch_{epoch:03d}.png")
+            core.save_png(samples, options.written[-1], columns=16)
+
+    autoencoder = train_or_load(
+        "autoencoder", autoencoder, lambda new: core.train_autoencoder(new, train, coder), options
+    )
+    start = lambda new: core.train_diffusion(new, train, autoencoder, main_run, options.latent_noise)  # noqa: E731
+    model = train_or_load("diffusion", model, start, options, save_samples)
+    model.check_latents_from(autoencoder)
     if prior is not None:
-        draw_from_nothing(options, prior, model)
-    if judge is not None:
-        real = test.subset(core.spread(len(test), count))
-        steps = tuple(options.quality_steps)
-        figures = core.quality(autoencoder, model, judge, real, training, steps, options.seed, progress=tqdm)
-        table = core.quality_table(figures, count)
-        options.written.append(options.output_dir / "quality.md")
-        with core.write_whole(options.written[-1]) as temporary:
-            temporary.write_text(table)
-        print(table)
-    for path in options.written:
-        remove_left_overs(path)
+        start = lambda new: core.train_latent_prior(new, train, autoencoder, prior_run)  # noqa: E731
+        prior = train_or_load("prior", prior, start, options)
+        prior.check_latents_from(autoencoder)
+    demo = core.Demo(autoencoder, model, prior, train, test, options.num_steps, options.seed)
+    options.written += demo.save(options.output_dir)
+    if classifier is not None:
+        classifier = train_or_load("classifier", classifier, lambda new: core.train_classifier(new, train), options)
+        measure(autoencoder, model, classifier, train, test, options)
+    for left_over in options.output_dir.rglob(".*-????????.*"):  # half-written files of a run that was killed
+        left_over.unlink()
     print("Files written:", *options.written, sep="\n  ")
 
 
@@ -287,5 +217,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("Stopped; what was trained is kept: the same command with --resume goes on from there.")
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         sys.exit(f"error: {error}")

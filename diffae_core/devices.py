@@ -33,12 +33,17 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether to train in bfloat16 on ``device``: only where CUDA has it built in.
 
-    On CPUs it is slower, or gains little over float32 with channels_last weights (``benchmarks/RECIPE.md``).
+    On CPUs it is slower, or gains little over float32 with channels_last weights (docs/recipe.md).
     """
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers."""
+    return torch.Generator().manual_seed(seed)
+
+
 def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise on ``device``, drawn where ``generator`` lives: a CPU generator serves any device."""
+    """Standard normal noise on ``device``, made where ``generator`` lives: a CPU generator serves any device."""
     source = device if generator is None else generator.device
-    return torch.randn(shape, device=source, generator=generator).to(device)
+    return torch.randn(tuple(shape), device=source, generator=generator).to(device)

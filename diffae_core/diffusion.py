@@ -1,36 +1,53 @@
-"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs."""
+"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs, and its training."""
 
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from diffae_core import checkpoints
-from diffae_core.autoencoder import check_normalisation, take_back
-from diffae_core.checks import check_images, check_latents, check_time
-from diffae_core.ddim import StepCallback, ddim_invert, ddim_sample
-from diffae_core.devices import choose_device, random_normal
+from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised
+from diffae_core.data import Digits, check_digits
+from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
+from diffae_core.devices import choose_device, random_normal, seeded
+from diffae_core.images import as_images
+from diffae_core.model import Model, fingerprint
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
-from diffae_core.unet import ConditionalUNet
+from diffae_core.training import Training, TrainingConfig
+from diffae_core.unet import UNKNOWN, ConditionalUNet
+from diffae_core.validation import (
+    check_count,
+    check_generator,
+    check_images,
+    check_latents,
+    check_number,
+    check_times,
+    check_values,
+)
 
 
-class DiffusionModel(nn.Module):
+class DiffusionModel(Model):
     """A DDIM conditioned on a latent: noise and latent -> the digit that the latent describes.
 
-    Images are in [0, 1] at every door; inside, and in what ``add_noise`` gives, they are in [-1, 1] plus noise. A
-    freshly built model draws noise: train it, or load weights with ``from_pretrained``.
+    Images are in [0, 1] at every entry point; inside, and in what ``add_noise`` gives, they are in [-1, 1] plus noise.
+    A freshly built model generates noise: train it, or load weights with ``from_pretrained``.
+
+    It is trained on latents with noise, so that a latent *near* a digit's decodes to a digit too. Every method that
+    decodes takes ``latent_noise``: how much noise the latents are taken to hold, in standard deviations. None: the
+    network judges by itself; 0: take them literally; up to 2: only roughly. A number, or one for each image, ``(N,)``.
 
     Args:
-        time_embedding_dim: sines and cosines that describe the noise level; even.
+        time_embedding_dim: sines and cosines that describe the noise rate; even.
         feature_embedding_dim: what the latent becomes inside the U-Net (:class:`ConditionalUNet`); a multiple of 4.
         widths: channels at each resolution of the U-Net, finest first.
         block_depth: residual blocks at each resolution, going down and again coming up.
         latent_dim: numbers in a latent.
         image_size: height and width of the images; a multiple of 4.
         device: where to live; None chooses CUDA, MPS or the CPU.
+        network: another network in the U-Net's place, called like it; such a model can't be loaded by from_pretrained.
     """
 
-    shipped_weights = "diffusion_model.pt"
+    pretrained_file = "diffusion_model.pt"
 
     def __init__(
         self,
@@ -41,6 +58,7 @@ class DiffusionModel(nn.Module):
         latent_dim: int = 256,
         image_size: int = 28,
         device: str | torch.device | None = None,
+        network: nn.Module | None = None,
     ):
         super().__init__()
         self.config = {
@@ -52,20 +70,15 @@ class DiffusionModel(nn.Module):
             "image_size": image_size,
         }
         self.latent_dim, self.image_size = latent_dim, image_size
-        self.network = ConditionalUNet(**self.config)
+        self.network = ConditionalUNet(**self.config) if network is None else network
         self.schedule = CosineSchedule()
         self.to(choose_device(device))
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
 
     @torch.no_grad()
     def add_noise(
         self, images: Tensor, diffusion_time: float | Tensor = 0.7, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Drown images in noise: ``noisy = signal_rate * (2 * images - 1) + noise_rate * noise``.
+        """Add noise to images: ``noisy = signal_rate * (2 * images - 1) + noise_rate * noise``.
 
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
@@ -73,16 +86,16 @@ class DiffusionModel(nn.Module):
             generator: where the noise comes from.
 
         Returns:
-            ``(noisy, noise)``, each of the images' shape. ``noisy`` is in the diffusion's own scale: the picture in
-            [-1, 1], plus noise, so its values go beyond that.
+            ``(noisy, noise)``, each of the images' shape. ``noisy`` is in the diffusion's own scale: the image in
+            [-1, 1], plus noise, so its values go beyond that (:func:`to_pixels` maps it back for a plot).
 
         Raises:
             TypeError, ValueError: not such images or times; values outside [0, 1] only warn, once.
         """
         images = check_images(images, self.image_size).to(self.device)
-        times = check_time(diffusion_time, len(images), self.device)
-        noise = random_normal(tuple(images.shape), self.device, generator)
-        return noisy_image(2 * images - 1, noise, *self.schedule.rates(times)), noise
+        times = check_times(diffusion_time, len(images), self.device)
+        noise = random_normal(images.shape, self.device, check_generator(generator))
+        return noisy_image(2 * images - 1, noise, *self.schedule.rates(times, ndim=4)), noise
 
     @torch.no_grad()
     def denoise_with_latent(
@@ -91,20 +104,23 @@ class DiffusionModel(nn.Module):
         latents: Tensor,
         diffusion_time: float | Tensor = 0.7,
         num_steps: int = 20,
+        *,
         eta: float = 0.0,
-        generator: torch.Generator | None = None,
         spacing: str = "uniform",
+        generator: torch.Generator | None = None,
+        latent_noise: float | Tensor | None = None,
     ) -> Tensor:
-        """Take the noise out of what ``add_noise`` gave, led by the latents.
+        """Take the noise out of what ``add_noise`` gave, conditioned on the latents.
 
         Args:
             noisy: ``(N, 1, 28, 28)`` from ``add_noise``.
             latents: ``(N, latent_dim)`` from the autoencoder's ``encode``, or changed as you like.
             diffusion_time: the time that ``add_noise`` was given.
             num_steps: DDIM steps from there to 0.
-            eta: 0 for the one picture that DDIM settles on, up to 1 for a fresh draw each time, as in DDPM.
+            eta: 0 for the one image that DDIM settles on, up to 1 for another sample each time, as in DDPM.
+            spacing: "uniform" or "quadratic": how the steps divide the time (:func:`step_times`).
             generator: where the fresh noise of eta > 0 comes from.
-            spacing: "uniform", "quadratic" or "log-snr": how the steps divide the time (:func:`step_times`).
+            latent_noise: how roughly to take the latents, 0 to 2; None lets the network judge by itself.
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
@@ -112,30 +128,32 @@ class DiffusionModel(nn.Module):
         Raises:
             TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
-        noisy = check_images(noisy, self.image_size, scaled=False).to(self.device)
-        times = check_time(diffusion_time, len(noisy), self.device)
-        return self._sample(noisy, latents, times, num_steps, eta, generator, None, spacing)
+        noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
+        start = check_times(diffusion_time, len(noisy), self.device)
+        times = step_times(num_steps, spacing, start)
+        return self._sample(noisy, times, latents, latent_noise, eta, generator)
 
     @torch.no_grad()
     def generate(
         self,
         latents: Tensor,
         num_steps: int = 20,
+        *,
         eta: float = 0.0,
-        generator: torch.Generator | None = None,
-        callback: StepCallback | None = None,
-        x_T: Tensor | None = None,
         spacing: str = "uniform",
+        generator: torch.Generator | None = None,
+        x_T: Tensor | None = None,
+        latent_noise: float | Tensor | None = None,
+        callback: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """Draw the digits that ``latents`` describe, from pure noise x_T.
+        """Generate the digits that ``latents`` describe, from pure noise x_T.
 
         Args:
             latents: ``(N, latent_dim)``.
-            num_steps, eta: as in ``denoise_with_latent``.
+            num_steps, eta, spacing, latent_noise: as in ``denoise_with_latent``.
             generator: where x_T, and the fresh noise of eta > 0, come from.
+            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives; None samples it.
             callback: called after each step as ``callback(step, x_t, x_0)``, both in [-1, 1] plus noise.
-            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives; None draws it.
-            spacing: "uniform", "quadratic" or "log-snr": how the steps divide the time (:func:`step_times`).
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
@@ -145,16 +163,24 @@ class DiffusionModel(nn.Module):
         """
         check_latents(latents, self.latent_dim)
         if x_T is None:
-            x_T = random_normal((len(latents), 1, self.image_size, self.image_size), self.device, generator)
-        x_T = check_images(x_T, self.image_size, scaled=False).to(self.device)
-        times = torch.ones(len(x_T), device=self.device)
-        return self._sample(x_T, latents, times, num_steps, eta, generator, callback, spacing)
+            shape = (len(latents), 1, self.image_size, self.image_size)
+            x_T = random_normal(shape, self.device, check_generator(generator))
+        x_T = check_images(x_T, self.image_size, noisy=True).to(self.device)
+        times = step_times(num_steps, spacing)
+        return self._sample(x_T, times, latents, latent_noise, eta, generator, callback)
 
     @torch.no_grad()
     def invert(
-        self, images: Tensor, latents: Tensor, num_steps: int = 100, corrections: int = 0, spacing: str = "uniform"
+        self,
+        images: Tensor,
+        latents: Tensor,
+        num_steps: int = 100,
+        *,
+        corrections: int = 0,
+        spacing: str = "uniform",
+        latent_noise: float | Tensor | None = None,
     ) -> Tensor:
-        """The stochastic code x_T of images: the noise from which ``generate`` draws them again (:func:`ddim_invert`).
+        """The noise x_T from which ``generate`` gives these images again: DDIM inversion (:func:`ddim_invert`).
 
         ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: the better the more steps, and
         far better with quadratic spacing and a few ``corrections``.
@@ -162,8 +188,8 @@ class DiffusionModel(nn.Module):
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
             latents: ``(N, latent_dim)``, theirs; with other latents, x_T takes up what these do not say.
-            num_steps, spacing: those of the ``generate`` to come.
-            corrections: times that each step is improved; each costs as much as the step itself.
+            num_steps, spacing, latent_noise: those of the ``generate`` to come.
+            corrections: fixed-point iterations for each step; each costs as much as the step itself.
 
         Returns:
             x_T ``(N, 1, 28, 28)``. For images like the training digits its standard deviation comes to 1, that of true
@@ -174,119 +200,210 @@ class DiffusionModel(nn.Module):
         """
         images = check_images(images, self.image_size).to(self.device)
         latents = check_latents(latents, self.latent_dim, len(images)).to(self.device)
-        return ddim_invert(self._denoise, 2 * images - 1, latents, num_steps, corrections, self.schedule, spacing)
+        check_count(corrections, "corrections", at_least=0)
+        denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(images)))
+        return ddim_invert(denoiser, 2 * images - 1, step_times(num_steps, spacing), latents, corrections=corrections)
 
-    def denoise_once(self, noisy: Tensor, diffusion_time: float | Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """One call of the U-Net: ``(x_0, noise)`` as it guesses them, in the diffusion's scale; differentiable.
+    def denoise_once(
+        self,
+        noisy: Tensor,
+        diffusion_time: float | Tensor,
+        latents: Tensor,
+        latent_noise: float | Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the U-Net once: the predicted ``(x_0, noise)``, in the diffusion's scale; differentiable.
 
         The U-Net predicts the velocity ``v`` (arXiv 2202.00512); ``x_0 = signal_rate * x_t - noise_rate * v`` and
-        ``noise = noise_rate * x_t + signal_rate * v``.
+        ``noise = noise_rate * x_t + signal_rate * v``. It is a denoiser as :func:`ddim_steps` takes one.
 
         Args:
             noisy: x_t, ``(N, 1, 28, 28)``.
             diffusion_time: in [0, 1], a number or ``(N,)``.
             latents: ``(N, latent_dim)``.
+            latent_noise: how roughly to take the latents, 0 to 2; None lets the network judge by itself.
 
         Raises:
             TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
-        noisy = check_images(noisy, self.image_size, scaled=False).to(self.device)
+        noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
         latents = check_latents(latents, self.latent_dim, len(noisy)).to(self.device)
-        return self._denoise(noisy, check_time(diffusion_time, len(noisy), self.device), latents)
+        times = check_times(diffusion_time, len(noisy), self.device)
+        return self._denoise(noisy, times, latents, self._told(latent_noise, len(noisy)))
 
-    def loss(self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+    def loss(
+        self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor, latent_noise: Tensor | None = None
+    ) -> Tensor:
         """How far the U-Net's velocity is from the true one: mean squared error of each image, ``(N,)``.
 
-        For training, which calls it at every step: only the times are checked.
+        For training, which calls it at every step: nothing is checked.
 
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
             latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
             noise: standard normal, of the images' shape.
+            latent_noise: what the U-Net is told of the latents' noise, ``(N,)``, -1 where nothing; None tells nothing.
         """
-        clean, rates = 2 * images - 1, self.schedule.rates(times)
-        predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents)
+        clean, rates = 2 * images - 1, self.schedule.rates(times, ndim=4)
+        told = torch.full_like(times, UNKNOWN) if latent_noise is None else latent_noise
+        predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents, told)
         return (predicted.float() - velocity(clean, noise, *rates)).square().mean(dim=(1, 2, 3))
 
-    def normalise_latents(self, mean: Tensor, std: Tensor) -> None:
-        """Read latents that :meth:`SimpleAutoencoder.normalise_latents` has shifted and scaled, and draw the same.
+    def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor, latent_noise: Tensor) -> tuple[Tensor, Tensor]:
+        rates = self.schedule.rates(times, ndim=4)
+        return from_velocity(x_t, self.network(x_t, rates[1].flatten(), latents, latent_noise), *rates)
 
-        Args:
-            mean, std: ``(latent_dim,)``, as given there.
+    def _told(self, latent_noise: float | Tensor | None, count: int) -> Tensor:
+        """What the U-Net is told of the latents' noise, ``(count,)``."""
+        if latent_noise is None:
+            return torch.full((count,), UNKNOWN, device=self.device)
+        return check_values(latent_noise, count, self.device, "latent_noise of 0 or more", 0, 100)
 
-        Raises:
-            TypeError, ValueError: not such tensors, or a standard deviation that is not above 0.
-        """
-        mean, std = check_normalisation(mean, std, self.latent_dim, self.device)
-        for layer in (self.network.feature_embedding, self.network.latent_map[0]):
-            take_back(layer, mean, std)
+    def _sample(self, x, times, latents, latent_noise, eta, generator, callback=None) -> Tensor:
+        latents = check_latents(latents, self.latent_dim, len(x)).to(self.device)
+        denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(x)))
+        settings = {"eta": check_number(eta, "eta", 0, 1), "generator": check_generator(generator)}
+        for step, (x_t, x_0) in enumerate(ddim_steps(denoiser, x, times, latents, **settings), start=1):
+            if callback is not None:
+                callback(step, x_t, x_0)
+        return to_pixels(x_t)
 
-    def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        rates = self.schedule.rates(times)
-        return from_velocity(x_t, self.network(x_t, rates[1].flatten(), latents), *rates)
 
-    def _sample(
-        self, x_t, latents, times, num_steps, eta, generator, callback, spacing, differentiable=False
-    ) -> Tensor:
-        latents = check_latents(latents, self.latent_dim, len(x_t)).to(self.device)
-        walk = (num_steps, eta, generator, callback, self.schedule, spacing, differentiable)
-        clean = ddim_sample(self._denoise, x_t, latents, times, *walk)
-        return ((clean + 1) / 2).clamp(0, 1)
-
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write configuration and weights to ``path``, whole or not at all."""
-        checkpoints.save_model(self, path)
-
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Load weights saved from a model of the same sizes.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, of another model, or of other sizes.
-        """
-        checkpoints.load_weights(self, path)
-
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path | None = None, device: str | torch.device | None = None
-    ) -> "DiffusionModel":
-        """The shipped model, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
-        return checkpoints.build_model(cls, path, device)
+def to_pixels(x: Tensor) -> Tensor:
+    """From the diffusion's scale, [-1, 1] and noise beyond it, to images in [0, 1]."""
+    return ((x + 1) / 2).clamp(0, 1)
 
 
 class LatentDecoder(nn.Module):
     """Latents -> images through the diffusion model, always from the same noise: what differs is due to z alone.
 
+    Gradients with respect to z flow where z asks for them (``z.requires_grad``); that takes memory for all steps.
+
     Args:
         diffusion_model: trained.
-        num_steps, spacing: of DDIM, at eta 0.
-        x_T: the noise, ``(1, 1, 28, 28)`` for all latents alike, or one for each; None draws one from seed 0.
-        differentiable: keep what the gradient with respect to z needs: memory for all steps.
+        num_steps, spacing, latent_noise: as in :meth:`DiffusionModel.generate`, at eta 0.
+        x_T: the noise, ``(1, 1, 28, 28)`` for all latents alike, or one for each; None takes that of seed 0.
     """
 
     def __init__(
         self,
         diffusion_model: DiffusionModel,
         num_steps: int = 20,
-        x_T: Tensor | None = None,
+        *,
         spacing: str = "uniform",
-        differentiable: bool = False,
+        x_T: Tensor | None = None,
+        latent_noise: float | None = None,
     ):
         super().__init__()
-        self.diffusion_model, self.num_steps, self.spacing = diffusion_model, num_steps, spacing
-        self.differentiable = differentiable
+        self.diffusion_model, self.latent_noise = diffusion_model, latent_noise
+        self.times = step_times(num_steps, spacing)
         size = diffusion_model.image_size
-        if x_T is None:
-            x_T = random_normal((1, 1, size, size), diffusion_model.device, torch.Generator().manual_seed(0))
-        x_T = check_images(x_T, size, scaled=False).detach().clone()
-        self.register_buffer("x_T", x_T.to(diffusion_model.device), persistent=False)
+        x_T = random_normal((1, 1, size, size), torch.device("cpu"), seeded(0)) if x_T is None else x_T
+        self.register_buffer("x_T", check_images(x_T, size, noisy=True).detach().clone(), persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]."""
-        count = len(check_latents(z, self.diffusion_model.latent_dim))
-        x_T = self.x_T.to(self.diffusion_model.device)  # which may have moved
-        x_T = x_T.expand(count, -1, -1, -1) if len(x_T) == 1 else x_T
-        times = torch.ones(len(x_T), device=x_T.device)
-        walk = (self.num_steps, 0.0, None, None, self.spacing, self.differentiable)
-        return self.diffusion_model._sample(x_T, z, times, *walk)
+        model = self.diffusion_model
+        z = check_latents(z, model.latent_dim, None if len(self.x_T) == 1 else len(self.x_T)).to(model.device)
+        denoiser = partial(model._denoise, latent_noise=model._told(self.latent_noise, len(z)))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
+            x_T = self.x_T.to(model.device).expand(len(z), -1, -1, -1)
+            return to_pixels(ddim_sample(denoiser, x_T, self.times, z))
+
+
+def train_diffusion(
+    model: DiffusionModel,
+    digits: Digits,
+    autoencoder: SimpleAutoencoder,
+    config: TrainingConfig = TrainingConfig(),
+    latent_noise: float = 2.0,
+) -> Training:
+    """A run that teaches the diffusion model to take noise out of digits, given the frozen autoencoder's latents.
+
+    Each digit gets a random time and random noise; the loss is :meth:`DiffusionModel.loss`. Its latent gets noise too:
+    ``z + s * noise`` with ``s`` uniform in [0, latent_noise] (conditioning augmentation, arXiv 2106.15282). Half of the
+    time the model is told ``s``, half of the time it has to judge by itself.
+
+    Args:
+        model: the model to train.
+        digits: the training digits.
+        autoencoder: trained; it encodes the digits once.
+        config: how to train.
+        latent_noise: the most noise on a latent, in standard deviations; 0 trains on exact latents alone.
+
+    Raises:
+        TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
+    """
+    check_number(latent_noise, "latent_noise", 0, 100)
+    pixels = check_digits(digits, model.image_size).pixels.to(model.device)
+    latents = autoencoder.encode_dataset(digits).tensors[0]
+    data = f"{fingerprint(digits.pixels, latents)}, latent_noise {latent_noise:g}"
+    latents = check_latents(latents, model.latent_dim).to(model.device)
+    model.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        index = index.to(pixels.device)
+        return _noisy_loss(model, as_images(pixels[index]), latents[index], latent_noise, generator)
+
+    return Training(model, batch_loss, len(digits), config, data)
+
+
+def train_jointly(
+    model: DiffusionModel,
+    digits: Digits,
+    autoencoder: SimpleAutoencoder,
+    config: TrainingConfig = TrainingConfig(),
+    latent_noise: float = 2.0,
+) -> Training:
+    """A run that trains the autoencoder's encoder and the diffusion model together, by the diffusion's loss alone.
+
+    This is what the Diffusion Autoencoders paper does (arXiv 2111.15640, equation 6). The latents are kept at mean 0
+    and standard deviation 1 as in :func:`train_autoencoder`; the autoencoder's decoder learns nothing.
+
+    Args:
+        model, digits, config, latent_noise: as in :func:`train_diffusion`.
+        autoencoder: its encoder is trained too, in place.
+
+    Raises:
+        TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
+    """
+    check_number(latent_noise, "latent_noise", 0, 100)
+    pixels = check_digits(digits, model.image_size).pixels.to(model.device)
+    trained = EncoderAndDiffusion(autoencoder, model)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        images = as_images(pixels[index.to(pixels.device)])
+        return _noisy_loss(model, images, batch_normalised(trained.encoder(images)), latent_noise, generator)
+
+    def finish() -> None:
+        autoencoder.normalise_latents(digits)
+        model.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
+
+    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}"
+    return Training(trained, batch_loss, len(digits), config, data, finish)
+
+
+def _noisy_loss(
+    model: DiffusionModel, images: Tensor, latents: Tensor, latent_noise: float, generator: torch.Generator
+) -> Tensor:
+    """The batch's mean loss at random times, with noise on the latents that the model is told half of the time."""
+    device, count = images.device, len(images)
+    noise = random_normal(images.shape, device, generator)
+    times = torch.rand(count, generator=generator).to(device)
+    s = latent_noise * torch.rand(count, generator=generator).to(device)
+    latents = latents + s[:, None] * random_normal(latents.shape, device, generator)
+    told = torch.where(torch.rand(count, generator=generator).to(device) < 0.5, s, UNKNOWN)
+    return model.loss(images, latents, times, noise, told).mean()
+
+
+class EncoderAndDiffusion(nn.Module):
+    """An autoencoder's encoder and a diffusion model, put together to be trained as one, in place."""
+
+    def __init__(self, autoencoder: SimpleAutoencoder, diffusion: DiffusionModel):
+        super().__init__()
+        for name in ("latent_dim", "image_size", "device"):
+            pair = getattr(autoencoder, name), getattr(diffusion, name)
+            if pair[0] != pair[1]:
+                raise ValueError(f"expected an autoencoder and a model of one {name}, got {pair[0]} and {pair[1]}")
+        self.config = {"autoencoder": autoencoder.config, "diffusion": diffusion.config}
+        self.encoder, self.diffusion, self.device = autoencoder.encoder, diffusion, diffusion.device

@@ -1,35 +1,38 @@
-"""Appendix A1: digits from nothing. A prior draws a latent, the diffusion model the digit that it describes."""
-
-from pathlib import Path
+"""Appendix A1: digits from scratch. A prior samples a latent, the diffusion model the digit that it describes."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffae_core import checkpoints
-from diffae_core.checks import check_count, check_latents
-from diffae_core.ddim import ddim_sample
+from diffae_core.autoencoder import SimpleAutoencoder
+from diffae_core.data import Digits, check_digits
+from diffae_core.ddim import ddim_sample, step_times
 from diffae_core.devices import choose_device, random_normal
+from diffae_core.model import Model, fingerprint
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
-from diffae_core.training import Training, TrainingConfig, fingerprint
+from diffae_core.training import Training, TrainingConfig
 from diffae_core.unet import TimeEmbedding
+from diffae_core.validation import check_count, check_generator, check_labels, check_latents, check_number
+
+DROPPED_LABELS = 0.15  # share of the training labels that are hidden, so that one network is also unconditional
 
 
-class LatentPrior(nn.Module):
-    """A DDIM whose pictures are latents: noise ``(N, latent_dim)`` -> latents that digits might have.
+class LatentPrior(Model):
+    """A DDIM over latents: noise ``(N, latent_dim)`` -> latents that digits might have, of a wanted class or of any.
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of
-    linear layers; each sees its noisy input again beside what the layer before it made, and is scaled by the time.
+    linear layers; each sees its noisy input again beside what the layer before it made, and time and label scale it.
 
     Args:
         latent_dim: numbers in a latent.
         width: numbers that each layer makes.
         depth: how many such layers.
-        time_embedding_dim: sines and cosines that describe the noise level; even.
+        time_embedding_dim: sines and cosines that describe the noise rate; even.
+        num_classes: labels that it can be asked for; 0 for a prior without labels.
         device: where to live; None chooses CUDA, MPS or the CPU.
     """
 
-    shipped_weights = "latent_prior.pt"
+    pretrained_file = "latent_prior.pt"
 
     def __init__(
         self,
@@ -37,21 +40,20 @@ class LatentPrior(nn.Module):
         width: int = 512,
         depth: int = 4,
         time_embedding_dim: int = 32,
+        num_classes: int = 10,
         device: str | torch.device | None = None,
     ):
         super().__init__()
         self.config = {
-            "latent_dim": latent_dim,
-            "width": width,
-            "depth": depth,
-            "time_embedding_dim": time_embedding_dim,
+            "latent_dim": check_count(latent_dim, "latent_dim"),
+            "width": check_count(width, "width"),
+            "depth": check_count(depth, "depth"),
+            "time_embedding_dim": check_count(time_embedding_dim, "time_embedding_dim", multiple_of=2),
+            "num_classes": check_count(num_classes, "num_classes", at_least=0),
         }
-        for name, size in self.config.items():
-            check_count(size, name)
-        if time_embedding_dim % 2:
-            raise ValueError(f"expected time_embedding_dim to be a multiple of 2, got {time_embedding_dim}")
-        self.latent_dim, self.schedule = latent_dim, CosineSchedule()
+        self.latent_dim, self.num_classes, self.schedule = latent_dim, num_classes, CosineSchedule()
         self.time_embedding = TimeEmbedding(time_embedding_dim)
+        self.label_embedding = nn.Embedding(num_classes + 1, time_embedding_dim)  # the last one: no label
         inputs = [latent_dim, *[width + latent_dim] * (depth - 1)]
         self.layers = nn.ModuleList(nn.Linear(size, width) for size in inputs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs)
@@ -60,116 +62,148 @@ class LatentPrior(nn.Module):
         nn.init.zeros_(self.head.weight)
         self.to(choose_device(device))
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
+    def forward(self, x: Tensor, noise_rate: Tensor, labels: Tensor) -> Tensor:
+        """Noisy latents ``(N, latent_dim)``, their noise rates and labels ``(N,)`` -> the velocity, of x's shape.
 
-    def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
-        """Noisy latents ``(N, latent_dim)`` and their noise rates ``(N,)`` -> the velocity, of x's shape."""
-        time, h = self.time_embedding(noise_level), x[:, :0]  # nothing beside x in the first layer
+        The label ``num_classes`` stands for none.
+        """
+        condition = self.time_embedding(noise_rate) + self.label_embedding(labels)  # (N, 32)
+        h = x[:, :0]  # nothing beside x in the first layer
         for layer, norm, scale in zip(self.layers, self.norms, self.scales):
-            h = F.silu(norm(layer(torch.cat([h, x], dim=1))) * (1 + scale(time)))  # (N, width)
+            h = F.silu(norm(layer(torch.cat([h, x], dim=1))) * (1 + scale(condition)))  # (N, width)
         return self.head(torch.cat([h, x], dim=1))
 
-    def loss(self, latents: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+    def loss(self, latents: Tensor, times: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on latents.
 
         Args:
             latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
             noise: standard normal, of the latents' shape.
+            labels: ``(N,)``; ``num_classes`` for none.
         """
-        signal, noise_rate = (rate.flatten(1) for rate in self.schedule.rates(times))  # (N, 1) each
-        predicted = self(noisy_image(latents, noise, signal, noise_rate), noise_rate[:, 0])
-        return (predicted.float() - velocity(latents, noise, signal, noise_rate)).square().mean(dim=1)
+        rates = self.schedule.rates(times, ndim=2)  # (N, 1) each
+        predicted = self(noisy_image(latents, noise, *rates), rates[1].flatten(), labels)
+        return (predicted.float() - velocity(latents, noise, *rates)).square().mean(dim=1)
 
     @torch.no_grad()
     def sample_latents(
-        self, n: int, generator: torch.Generator | None = None, num_steps: int = 200, eta: float = 1.0
+        self,
+        n: int,
+        labels: int | Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        num_steps: int = 200,
+        eta: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw ``n`` latents, ``(n, latent_dim)``: hand them to :meth:`DiffusionModel.generate`.
+        """Sample ``n`` latents, ``(n, latent_dim)``: hand them to :meth:`DiffusionModel.generate`.
 
         Args:
             n: how many.
-            generator: where the noise comes from.
+            labels: the wanted class, a number for all or ``(n,)``; None for any.
+            guidance: 0 ignores the labels, 1 follows them as trained, more exaggerates what they change, at the cost of
+                variety (classifier-free guidance, arXiv 2207.12598).
             num_steps: DDIM steps; each is cheap here.
-            eta: 0 to 1. The fresh noise of eta 1 lets later steps mend what earlier ones spoilt: on validation digits
-                that gave a lower Frechet distance than eta 0.
+            eta: 0 to 1. The fresh noise of eta 1 lets later steps correct what earlier ones got wrong: on validation
+                digits that gave a lower Frechet distance than eta 0.
+            generator: where the noise comes from.
 
         Raises:
-            ValueError: a count below 1, or eta outside [0, 1].
+            TypeError, ValueError: a count below 1, a label that is none of the classes, or eta outside [0, 1].
         """
         check_count(n, "n")
+        x_T = random_normal((n, self.latent_dim), self.device, check_generator(generator))
+        return self._sample(x_T, 1.0, labels, guidance, num_steps, eta, generator)
+
+    @torch.no_grad()
+    def refine(
+        self,
+        latents: Tensor,
+        diffusion_time: float = 0.5,
+        *,
+        labels: int | Tensor | None = None,
+        guidance: float = 1.0,
+        num_steps: int = 50,
+        eta: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Bring latents back to those that digits have: add noise up to ``diffusion_time``, and denoise with the prior.
+
+        This is SDEdit (arXiv 2108.01073) on latents: for a half-way point, an edit, or a latent from elsewhere. What
+        the noise covers is made anew, so the later the time, the more of the digit itself is lost.
+
+        Args:
+            latents: ``(N, latent_dim)``.
+            diffusion_time: 0 changes nothing, 1 forgets the latents.
+            labels, guidance, num_steps, eta, generator: as in :meth:`sample_latents`.
+
+        Returns:
+            Latents ``(N, latent_dim)``.
+
+        Raises:
+            TypeError, ValueError: not such latents, a time outside [0, 1], or a label that is none of the classes.
+        """
+        latents = check_latents(latents, self.latent_dim).to(self.device)
+        time = check_number(diffusion_time, "diffusion_time", 0, 1)
+        noise = random_normal(latents.shape, self.device, check_generator(generator))
+        signal, noise_rate = self.schedule.rates(torch.tensor(time))
+        return self._sample(signal * latents + noise_rate * noise, time, labels, guidance, num_steps, eta, generator)
+
+    def _sample(self, x, start, labels, guidance, num_steps, eta, generator) -> Tensor:
+        guidance = check_number(guidance, "guidance", 0, 100)
+        none = torch.full((len(x),), self.num_classes, device=self.device)
+        wanted = none if labels is None else self._check_labels(labels, len(x))
 
         def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
-            rates = self.schedule.rates(times)
-            v = self(x_t.flatten(1), rates[1].flatten())
-            return from_velocity(x_t, v.reshape(x_t.shape), *rates)
+            rates = self.schedule.rates(times, ndim=2)
+            v = self(x_t, rates[1].flatten(), wanted)
+            if labels is not None and guidance != 1:  # classifier-free guidance, arXiv 2207.12598
+                unconditional = self(x_t, rates[1].flatten(), none)
+                v = unconditional + guidance * (v - unconditional)
+            return from_velocity(x_t, v, *rates)
 
-        x_T = random_normal((n, self.latent_dim, 1, 1), self.device, generator)  # to the sampler: one pixel each
-        return ddim_sample(denoiser, x_T, None, 1.0, num_steps, eta, generator, schedule=self.schedule).flatten(1)
+        times = step_times(num_steps, start=start)
+        return ddim_sample(denoiser, x, times, eta=check_number(eta, "eta", 0, 1), generator=generator)
 
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write configuration and weights to ``path``, whole or not at all."""
-        checkpoints.save_model(self, path)
-
-    @classmethod
-    def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device | None = None) -> "LatentPrior":
-        """The shipped prior, or the one saved at ``path``, with its sizes read from the file, in eval mode."""
-        return checkpoints.build_model(cls, path, device)
+    def _check_labels(self, labels: int | Tensor, count: int) -> Tensor:
+        labels = torch.as_tensor(labels)
+        labels = labels.expand(count) if labels.ndim == 0 else labels
+        return check_labels(labels, count, self.num_classes).to(self.device)
 
 
 def train_latent_prior(
     prior: LatentPrior,
-    latents: Tensor,
+    digits: Digits,
+    autoencoder: SimpleAutoencoder,
     config: TrainingConfig = TrainingConfig(epochs=120, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
 ) -> Training:
-    """A run that teaches the prior which latents digits have.
+    """A run that teaches the prior which latents digits have, and those of each class.
 
     Args:
-        prior: the prior to train.
-        latents: ``(N, latent_dim)`` of the training digits, from :func:`encode_all`.
+        prior: the prior to train. One with ``num_classes`` learns the digits' labels, and hides 15% of them.
+        digits: the training digits.
+        autoencoder: trained; it encodes the digits once.
         config: how to train.
+
+    Raises:
+        TypeError, ValueError: no digits, other latents than the prior takes, or labels outside its classes.
     """
-    latents = check_latents(latents, prior.latent_dim).detach().to(prior.device)
+    latents, labels = autoencoder.encode_dataset(check_digits(digits, autoencoder.image_size)).tensors
+    data = fingerprint(latents, labels)
+    latents = check_latents(latents, prior.latent_dim).to(prior.device)
+    if prior.num_classes:
+        check_labels(labels, len(labels), prior.num_classes)
+    else:
+        labels = torch.zeros_like(labels)  # the only label there is: none
+    prior.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         batch = latents[index.to(latents.device)]
-        noise = random_normal(tuple(batch.shape), batch.device, generator)
+        noise = random_normal(batch.shape, batch.device, generator)
         times = torch.rand(len(batch), generator=generator).to(batch.device)
-        return prior.loss(batch, times, noise).mean()
+        hidden = torch.rand(len(batch), generator=generator) < DROPPED_LABELS
+        shown = torch.where(hidden, prior.num_classes, labels[index]).to(batch.device)
+        return prior.loss(batch, times, noise, shown).mean()
 
-    return Training(prior, batch_loss, len(latents), config, fingerprint(latents))
-
-
-class MixturePrior:
-    """A Gaussian, or a mixture of Gaussians (scikit-learn's), over latents: what a latent DDIM has to beat.
-
-    A mixture gets 20 rounds of expectation-maximisation; scikit-learn warns where more would still change it.
-
-    Args:
-        latents: ``(N, latent_dim)`` of the training digits.
-        components: 1 for a single Gaussian; more for a mixture.
-        seed: of the fit.
-
-    Raises:
-        TypeError, ValueError: not such latents, fewer than two or than ``components``, or no whole number of these.
-    """
-
-    def __init__(self, latents: Tensor, components: int = 1, seed: int = 0):
-        from sklearn.mixture import GaussianMixture  # when first used: importing the package stays quick
-
-        count, components = len(check_latents(latents)), check_count(components, "components")
-        if count < max(2, components):
-            raise ValueError(f"expected {max(2, components)} or more latents for {components} components, got {count}")
-        self.mixture = GaussianMixture(components, max_iter=20, reg_covar=1e-4, random_state=seed)
-        # In float64: covariances of 256 numbers that move together are too fine for float32.
-        self.mixture.fit(latents.detach().cpu().double().numpy())
-
-    def sample_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``n`` latents, ``(n, latent_dim)`` float32 on the CPU, in random order."""
-        device = "cpu" if generator is None else generator.device
-        self.mixture.random_state = int(torch.randint(2**31, (1,), generator=generator, device=device))
-        drawn, _ = self.mixture.sample(check_count(n, "n"))
-        return torch.from_numpy(drawn).float()[torch.randperm(n, generator=generator, device=device).cpu()]
+    return Training(prior, batch_loss, len(latents), config, data)

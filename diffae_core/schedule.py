@@ -1,14 +1,12 @@
 """Notebook 02: how much signal and noise there is at each diffusion time, and three views of one noisy image.
 
-The views are bare formulas on tensors: they check nothing, and what is NaN stays NaN.
+Bare formulas on tensors: they check nothing, and what is NaN stays NaN.
 """
 
 import math
 
 import torch
 from torch import Tensor
-
-from diffae_core.checks import check_time
 
 
 class CosineSchedule:
@@ -19,13 +17,12 @@ class CosineSchedule:
     DDPM (arXiv 2006.11239, equation 4): ``x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``.
     """
 
-    def rates(self, diffusion_time: float | Tensor) -> tuple[Tensor, Tensor]:
-        """``(signal_rate, noise_rate)`` at times ``(N,)``, each ``(N, 1, 1, 1)`` to multiply images.
+    def rates(self, diffusion_time: Tensor, ndim: int = 1) -> tuple[Tensor, Tensor]:
+        """``(signal_rate, noise_rate)`` at times ``(N,)`` in [0, 1].
 
-        Raises:
-            ValueError: a time outside [0, 1].
+        Each is ``(N,)``; or ``(N, 1, ..., 1)`` of ``ndim`` dimensions: 4 to multiply images, 2 to multiply latents.
         """
-        angle = check_time(diffusion_time).reshape(-1, 1, 1, 1) * (math.pi / 2)
+        angle = diffusion_time.reshape(-1, *[1] * (ndim - 1)) * (math.pi / 2)
         return torch.cos(angle), torch.sin(angle)
 
 

@@ -1,5 +1,6 @@
 """Appendix A2: how sure is a classifier on latents, and how must a digit change for it to become sure?"""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,12 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from diffae_core.checks import check_count, check_images, check_labels, check_latents, check_number, check_tensor
-from diffae_core.devices import random_normal
-from diffae_core.training import Training, TrainingConfig, fingerprint
+from diffae_core.devices import random_normal, seeded
+from diffae_core.model import Model, fingerprint
+from diffae_core.training import Training, TrainingConfig
+from diffae_core.validation import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_labels,
+    check_latents,
+    check_number,
+    check_tensor,
+)
 
 
-class BayesianLastLayer(nn.Module):
+class BayesianLastLayer(Model):
     """A linear classifier of latents that knows its weights only roughly: each is a Gaussian, N(mean, std^2).
 
     Mean-field variational inference (Blundell et al. 2015, arXiv 1505.05424). The prior of each weight is
@@ -28,22 +38,16 @@ class BayesianLastLayer(nn.Module):
 
     def __init__(self, backbone: nn.Module, latent_dim: int, num_classes: int = 10, prior_sigma: float = 0.1):
         super().__init__()
-        self.latent_dim, self.num_classes = (
-            check_count(latent_dim, "latent_dim"),
-            check_count(num_classes, "classes", 2),
-        )
+        self.latent_dim = check_count(latent_dim, "latent_dim")
+        self.num_classes = check_count(num_classes, "num_classes", at_least=2)
         self.prior_sigma = check_number(prior_sigma, "prior_sigma", 1e-6, 1e6)
-        self.config = {"latent_dim": latent_dim, "num_classes": num_classes, "prior_sigma": prior_sigma}
+        names = ("latent_dim", "num_classes", "prior_sigma")
+        self.config = {name: getattr(self, name) for name in names}
         self.backbone = backbone
         self.mean = nn.Parameter(torch.zeros(num_classes, latent_dim + 1))  # the last column is the bias
         self.raw_std = nn.Parameter(torch.full_like(self.mean, -4.0))  # its softplus is the std, 0.018 to begin with
         device = next((parameter.device for parameter in backbone.parameters()), None)
         self.to(device)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return self.mean.device
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the weights' Gaussians from the prior, summed over all weights, in nats.
@@ -53,22 +57,22 @@ class BayesianLastLayer(nn.Module):
         std, prior = F.softplus(self.raw_std), self.prior_sigma
         return ((prior / std).log() + (std**2 + self.mean**2) / (2 * prior**2) - 0.5).sum()
 
-    def draw_logits(self, z: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Logits ``(S, N, num_classes)`` of latents under S draws of the weights, the same draws for all N."""
+    def sample_logits(self, z: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Logits ``(S, N, num_classes)`` of latents under S samples of the weights, the same for all N."""
         noise = random_normal((num_samples, *self.mean.shape), self.device, generator)
         weights = self.mean + F.softplus(self.raw_std) * noise  # (S, C, D + 1): reparameterised, so differentiable
         return z @ weights[..., :-1].mT + weights[:, None, :, -1]  # (N, D) @ (S, D, C) + the biases (S, 1, C)
 
     def loss(self, z: Tensor, labels: Tensor, num_examples: int, generator: torch.Generator | None = None) -> Tensor:
-        """The negative ELBO for one example, from a batch: cross-entropy under one draw, plus KL / num_examples."""
-        return F.cross_entropy(self.draw_logits(z, 1, generator)[0], labels) + self.kl() / num_examples
+        """The negative ELBO for one example: cross-entropy under one sample of the weights, plus KL / num_examples."""
+        return F.cross_entropy(self.sample_logits(z, 1, generator)[0], labels) + self.kl() / num_examples
 
     def sample_predict_z(self, z: Tensor, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
-        """Class probabilities of latents under draws of the weights; differentiable.
+        """Class probabilities of latents under samples of the weights; differentiable.
 
         Args:
             z: ``(N, latent_dim)``.
-            num_samples: how many draws, S.
+            num_samples: how many, S.
             generator: where they come from; seeded alike, it gives the same weights.
 
         Returns:
@@ -78,14 +82,20 @@ class BayesianLastLayer(nn.Module):
             TypeError, ValueError: not such latents, or no whole number of samples.
         """
         z = check_latents(z, self.latent_dim).to(self.device)
-        return self.draw_logits(z, check_count(num_samples, "num_samples"), generator).softmax(dim=-1)
+        count = check_count(num_samples, "num_samples")
+        return self.sample_logits(z, count, check_generator(generator)).softmax(dim=-1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Class probabilities ``(100, N, num_classes)`` of latents, under the same 100 samples at each call."""
+        return self.sample_predict_z(z, 100, seeded(0))
 
     def sample_predict(
         self, images: Tensor, num_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
         """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone."""
+        check_tensor(images, "expected images (N, 1, 28, 28) as a tensor, got")
         with torch.no_grad():
-            z = self.backbone(check_images(images).to(self.device))
+            z = self.backbone(images.to(self.device))
         return self.sample_predict_z(z, num_samples, generator)
 
 
@@ -97,8 +107,11 @@ def train_last_layer(
     """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
 
     Raises:
-        TypeError, ValueError: not a pair of latents ``(N, latent_dim)`` and labels ``(N,)``.
+        TypeError, ValueError: another kind of head, or not a pair of latents ``(N, latent_dim)`` and labels ``(N,)``.
     """
+    if not isinstance(head, BayesianLastLayer):
+        hint = "train another head by its own loop, on the tensors that encode_dataset gives"
+        raise TypeError(f"expected a BayesianLastLayer, got {type(head).__name__}: {hint}")
     if not isinstance(features, TensorDataset) or len(features.tensors) != 2:
         wanted = "expected a TensorDataset of latents and labels, as encode_dataset gives"
         raise TypeError(f"{wanted}, got another {type(features).__name__}")
@@ -117,8 +130,8 @@ class Entropies(NamedTuple):
     """What makes a prediction uncertain, each ``(N,)`` in nats; total = aleatoric + epistemic."""
 
     total: Tensor  # entropy of the mean prediction
-    aleatoric: Tensor  # mean entropy of the single predictions: what every draw of the weights doubts
-    epistemic: Tensor  # the rest, their disagreement: 0 where all draws predict the same
+    aleatoric: Tensor  # mean entropy of the single predictions: what every sample of the weights leaves open
+    epistemic: Tensor  # the rest, their disagreement: 0 where all samples predict the same
 
 
 def decompose_entropy(probabilities: Tensor) -> Entropies:
@@ -150,73 +163,76 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
 
 def clue(
     z0: Tensor,
-    head: BayesianLastLayer,
+    predict: Callable[[Tensor], Tensor],
+    *,
     distance: str = "l2",
     distance_weight: float = 0.005,
     steps: int = 200,
     learning_rate: float = 0.05,
-    decoder: nn.Module | None = None,
-    of_picture: bool = False,
-    num_samples: int = 100,
-    seed: int = 0,
+    decoder: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Change latents until the classifier is sure of them, and as little as that takes.
+    """Change latents until the classifier is certain of them, and as little as that takes.
 
     Counterfactual Latent Uncertainty Explanations (Antoran et al. 2021, arXiv 2006.06848): Adam on z lowers
 
     ``total entropy of the prediction + distance_weight * distance from z0``
 
-    for each latent by itself, all at once. In the paper the classifier reads the decoded picture; here it reads the
-    latent itself, which is quicker and easier to please, unless ``of_picture`` is set.
+    for each latent by itself, all at once. Predictions must not be random from call to call, or the target would move.
 
     Args:
         z0: ``(N, latent_dim)``, where to begin.
-        head: trained.
+        predict: latents -> probabilities or logits, ``(N, C)`` or of S samples ``(S, N, C)``: a
+            :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that give
+            ``lambda z: head(autoencoder.encode(autoencoder.decode(z)))``.
         distance: "l2" or "l1", between latents.
         distance_weight: nats that one unit of distance must save; 0 or more.
         steps, learning_rate: of Adam.
-        decoder: latents -> images, such as ``autoencoder.decoder``. With one, the distance is L1 between images,
+        decoder: latents -> images, such as ``autoencoder.decode``. With one, the distance is L1 between images,
             summed over pixels, in place of that between latents.
-        of_picture: ask about ``decoder(z)``, encoded again by the head's backbone, as the paper does.
-        num_samples: draws of the weights.
-        seed: of these draws, which are the same at every step: else the target would move.
 
     Returns:
         The new latents ``(N, latent_dim)``; and the history, ``steps + 1`` rows from z0 on: "entropy" and "distance",
         each ``(steps + 1, N)``, and "latents" ``(steps + 1, N, latent_dim)``.
 
     Raises:
-        TypeError, ValueError: not such latents or settings.
+        TypeError, ValueError: not such latents, settings or predictions, or no gradients through what was given.
     """
-    if distance not in ("l1", "l2"):
-        raise ValueError(f'expected distance "l1" or "l2", got {distance!r}; for pixels, give a decoder')
-    if of_picture and decoder is None:
-        raise ValueError("expected a decoder with of_picture, got None: give autoencoder.decoder")
+    check_choice(distance, "distance", ("l1", "l2"))
     check_number(distance_weight, "distance_weight", 0, 1e6)
     check_number(learning_rate, "learning_rate", 1e-9, 1e3)
-    z0 = check_latents(z0, head.latent_dim).detach().to(head.device)
+    check_latents(z0)
     norm = 2 if decoder is None and distance == "l2" else 1
-    look = nn.Identity() if decoder is None else decoder  # at latents, or at pictures
-    z = z0.clone().requires_grad_()
-    optimizer = torch.optim.Adam([z], learning_rate)
+    view = nn.Identity() if decoder is None else decoder  # the distance is between latents, or between images
     entropies, distances, latents = [], [], []
-    with torch.enable_grad():  # also for a caller under no_grad
-        start = look(z)
+    with torch.inference_mode(False), torch.enable_grad():  # also for a caller under no_grad
+        z = z0.detach().clone().requires_grad_()
+        optimizer = torch.optim.Adam([z], learning_rate)
+        start = view(z)
         if not start.requires_grad:
-            cure = "build LatentDecoder with differentiable=True"
-            raise ValueError(f"expected a decoder that gradients go through, got one that stops them: {cure}")
+            raise ValueError("expected a decoder that gradients go through, got one that stops them: call no no_grad")
         start = start.detach().clone()
         for step in range(check_count(steps, "steps") + 1):
-            here = look(z)
-            asked = head.backbone(here) if of_picture else z
-            probabilities = head.sample_predict_z(asked, num_samples, torch.Generator().manual_seed(seed))
-            entropy = decompose_entropy(probabilities).total
-            away = torch.linalg.vector_norm((here - start).flatten(1), ord=norm, dim=1)
+            entropy = decompose_entropy(_probabilities(predict(z), len(z))).total.to(z.device)
+            away = torch.linalg.vector_norm((view(z) - start).flatten(1), ord=norm, dim=1)
             entropies.append(entropy.detach())
             distances.append(away.detach())
             latents.append(z.detach().clone())
-            if step < steps:  # not backward(): head and decoder are to keep no gradients
-                (z.grad,) = torch.autograd.grad((entropy + distance_weight * away).sum(), z)
+            if step < steps:  # not backward(): classifier and decoder are to keep no gradients
+                (z.grad,) = torch.autograd.grad((entropy + distance_weight * away.to(z.device)).sum(), z)
                 optimizer.step()
     history = {"entropy": entropies, "distance": distances, "latents": latents}
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}
+
+
+def _probabilities(predictions: Tensor, count: int) -> Tensor:
+    """Predictions ``(N, C)`` or ``(S, N, C)``, probabilities or logits, as probabilities ``(S, N, C)``."""
+    wanted = f"expected predictions ({count}, C) or (S, {count}, C), probabilities or logits, got"
+    check_tensor(predictions, wanted)
+    if predictions.ndim not in (2, 3) or predictions.shape[-2] != count:
+        raise ValueError(f"{wanted} {tuple(predictions.shape)}")
+    if not predictions.requires_grad:
+        raise ValueError("expected predictions that depend on the latents with gradients, got none: use no no_grad")
+    predictions = (predictions[None] if predictions.ndim == 2 else predictions).float()
+    rows = predictions.sum(dim=-1, keepdim=True)
+    normalised = bool(((rows.detach() - 1).abs() < 1e-2).all() and (predictions >= 0).all())  # as near as bfloat16 gets
+    return predictions / rows if normalised else predictions.softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Notebook 03: a small U-Net that sees a noisy image, the noise level and a latent, and predicts the velocity."""
+"""Notebook 03: a small U-Net that sees a noisy image, its noise rate and a latent, and predicts the velocity."""
 
 import math
 
@@ -6,19 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffae_core.checks import check_count
+from diffae_core.validation import check_count
+
+UNKNOWN = -1.0  # in place of a latent noise that the network is not told
 
 
 class TimeEmbedding(nn.Module):
-    """Noise level ``(N,)`` in [0, 1] -> ``(N, dim)`` sines and cosines of it, from slow waves to fast ones."""
+    """Noise rate ``(N,)`` in [0, 1] -> ``(N, dim)`` sines and cosines of it, from slow waves to fast ones."""
 
     def __init__(self, dim: int):
         super().__init__()
         frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2, device="cpu").exp()
         self.register_buffer("angular_speeds", 2 * math.pi * frequencies, persistent=False)
 
-    def forward(self, noise_level: Tensor) -> Tensor:
-        angles = noise_level[:, None] * self.angular_speeds  # (N, dim / 2)
+    def forward(self, noise_rate: Tensor) -> Tensor:
+        angles = noise_rate[:, None] * self.angular_speeds  # (N, dim / 2)
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (N, dim)
 
 
@@ -43,14 +45,15 @@ class ResidualBlock(nn.Module):
 
 
 class ConditionalUNet(nn.Module):
-    """Noisy image, noise level and latent -> the predicted velocity, of the image's shape.
+    """Noisy image, noise rate and latent -> the predicted velocity, of the image's shape.
 
-    The image is folded 2x2 first: ``(1, 28, 28)`` becomes ``(4, 14, 14)``, a quarter of the work for the same picture.
-    The latent enters twice: as a map laid over the folded image, which says *where* the ink goes, and together with the
-    time in every block, as scale and shift. Skips are added, so that the way up is as wide as the way down.
+    The image is rearranged by space-to-depth first: ``(1, 28, 28)`` becomes ``(4, 14, 14)``, a quarter of the work for
+    the same image. The latent enters twice: as a map beside that image, which says *where* the ink goes, and together
+    with the noise rate in every block, as scale and shift. Skips are added, so that the way up is as wide as the way
+    down.
 
     Args:
-        time_embedding_dim: sines and cosines that describe the noise level; even.
+        time_embedding_dim: sines and cosines that describe the noise rate; even.
         feature_embedding_dim: numbers that the latent becomes for each 4x4 patch of the image, and for the blocks;
             a multiple of 4.
         widths: channels at each resolution, finest first.
@@ -72,27 +75,21 @@ class ConditionalUNet(nn.Module):
         image_size: int = 28,
     ):
         super().__init__()
-        check_count(latent_dim, "latent_dim")
-        check_count(block_depth, "block_depth")
-        for name, size, unit in (
-            ("time_embedding_dim", time_embedding_dim, 2),
-            ("feature_embedding_dim", feature_embedding_dim, 4),
-            ("image_size", image_size, 4),
-        ):
-            if check_count(size, name) % unit:
-                raise ValueError(f"expected {name} to be a multiple of {unit}, got {size}")
-        if len(widths) == 0:
-            raise ValueError("expected widths to name the channels of one resolution or more, got none")
+        check_count(time_embedding_dim, "time_embedding_dim", multiple_of=2)
+        check_count(feature_embedding_dim, "feature_embedding_dim", multiple_of=4)
         for width in widths:
             check_count(width, "each of widths")
-        if image_size <= 2 ** len(widths):  # GroupNorm needs more than one pixel at the coarsest level
-            raise ValueError(f"expected image_size above {2 ** len(widths)} for {len(widths)} widths, got {image_size}")
+        check_count(len(widths), "the number of widths")
+        check_count(block_depth, "block_depth")
+        check_count(latent_dim, "latent_dim")
+        # GroupNorm needs more than one pixel at the coarsest level
+        check_count(image_size, "image_size", at_least=2 ** len(widths) + 1, multiple_of=4)
         condition_dim, pairs = widths[-1], list(zip(widths, widths[1:]))  # pairs: (finer, coarser)
 
         self.time_embedding = TimeEmbedding(time_embedding_dim)
         self.feature_embedding = nn.Linear(latent_dim, feature_embedding_dim)
         self.condition = nn.Sequential(
-            nn.Linear(time_embedding_dim + feature_embedding_dim, condition_dim),
+            nn.Linear(time_embedding_dim + feature_embedding_dim + 2, condition_dim),  # 2: the latent's noise
             nn.SiLU(),
             nn.Linear(condition_dim, condition_dim),
             nn.SiLU(),
@@ -116,11 +113,20 @@ class ConditionalUNet(nn.Module):
         nn.init.zeros_(self.head[-1].weight)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, noise_level: Tensor, latents: Tensor) -> Tensor:
-        """x_t ``(N, 1, H, W)``, its noise rate ``(N,)`` and latents ``(N, latent_dim)`` -> velocity like x_t."""
-        if len(x) == 0:  # pixel_unshuffle does not fold an empty batch
+    def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
+        """The velocity, of x's shape.
+
+        Args:
+            x: x_t, ``(N, 1, H, W)``.
+            noise_rate: of x_t, ``(N,)``.
+            latents: ``(N, latent_dim)``.
+            latent_noise: standard deviation of the noise in the latents, ``(N,)``; UNKNOWN (-1) where it is not told.
+        """
+        if len(x) == 0:  # pixel_unshuffle takes no empty batch
             return x
-        embeddings = [self.time_embedding(noise_level), self.feature_embedding(latents)]
+        known = (latent_noise >= 0).float()
+        told = torch.stack([latent_noise * known, known], dim=1)  # (N, 2)
+        embeddings = [self.time_embedding(noise_rate), self.feature_embedding(latents), told]
         condition = self.condition(torch.cat(embeddings, dim=1))  # (N, 128)
         h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), self.latent_map(latents)], dim=1))  # (N, 32, 14, 14)
         skips = []

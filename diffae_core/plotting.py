@@ -1,4 +1,4 @@
-"""Tensors -> one tiled picture, a PNG, a labelled figure."""
+"""Tensors -> one tiled picture, a labelled picture, PNG bytes, a figure."""
 
 import io
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffae_core.checkpoints import write_whole
-from diffae_core.checks import check_count, check_tensor
+from diffae_core.checkpoints import atomic_write
+from diffae_core.validation import check_count, check_tensor
 
 
 def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -17,17 +17,15 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
     Args:
         images: N at least 1.
-        columns: digits in a row; None puts all in one.
+        columns: images in a row; None puts all in one.
         gap: pixels of light grey between them.
 
     Raises:
         TypeError, ValueError: not such images, NaN or infinity, or no such whole numbers.
     """
-    check_tensor(images, "expected pictures (N, 1, H, W) as a tensor, got")
+    check_tensor(images, "expected images (N, 1, H, W) as a tensor, got")
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
-        raise ValueError(f"expected one or more pictures (N, 1, H, W), got {tuple(images.shape)}: see as_images")
-    if images.is_complex() or not bool(torch.isfinite(images).all()):
-        raise ValueError("expected pictures of finite numbers in [0, 1], got NaN, infinity or complex numbers")
+        raise ValueError(f"expected one or more images (N, 1, H, W), got {tuple(images.shape)}: see as_images")
     count, _, height, width = images.shape
     columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
     rows = -(-count // columns)
@@ -40,7 +38,7 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
 
 def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
-    """A uint8 ``(H, W)`` picture with each pixel drawn ``zoom`` times as large."""
+    """A uint8 ``(H, W)`` picture with each pixel ``zoom`` times as large."""
     picture, zoom = Image.fromarray(sheet), check_count(zoom, "zoom")
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
@@ -53,24 +51,12 @@ def stack(upper: Image.Image, lower: Image.Image) -> Image.Image:
     return picture
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2) -> bytes:
-    """The picture of :func:`labelled_picture` as the bytes of a PNG file."""
-    return png_bytes(labelled_picture(rows, columns, zoom, gap))
-
-
 def labelled_picture(
     rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2
 ) -> Image.Image:
     """Rows of digits, a label left of each row and, if given, a heading above each column.
 
-    A few milliseconds, where Matplotlib takes a hundred: this is what the panels draw with.
+    A few milliseconds, where Matplotlib takes a hundred: the panels and the script make their pictures with it.
 
     Args:
         rows: ``{label: (N, 1, H, W) in [0, 1]}``, ink black on white.
@@ -99,16 +85,27 @@ def labelled_picture(
     return picture
 
 
-def save_png(images: Tensor, path: str | Path, columns: int | None = None, zoom: int = 3) -> None:
-    """Write ``(N, 1, H, W)`` images in [0, 1] to ``path`` as one tiled PNG, whole or not at all."""
-    with write_whole(path) as temporary:
-        temporary.write_bytes(png_bytes(enlarge(tile(images, columns), zoom)))
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelled_png(rows: dict[str, Tensor], columns: tuple[str, ...] = (), zoom: int = 3, gap: int = 2) -> bytes:
+    """The picture of :func:`labelled_picture` as the bytes of a PNG file."""
+    return png_bytes(labelled_picture(rows, columns, zoom, gap))
+
+
+def save_png(picture: Tensor | Image.Image, path: str | Path, columns: int | None = None, zoom: int = 3) -> None:
+    """Write ``(N, 1, H, W)`` images in [0, 1] as one tiled PNG, or a picture as it is, completely or not at all."""
+    picture = picture if isinstance(picture, Image.Image) else enlarge(tile(picture, columns), zoom)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png_bytes(picture))
 
 
 def rows_figure(rows: dict[str, Tensor], title: str = ""):
     """A Matplotlib figure with a labelled row of digits for each entry: ``{label: (N, 1, H, W) in [0, 1]}``.
-
-    The caller shows it, or writes it with :func:`save_figure`.
 
     Raises:
         TypeError, ValueError: no rows, or not such images.
@@ -129,13 +126,7 @@ def rows_figure(rows: dict[str, Tensor], title: str = ""):
 
 
 def _check_rows(rows: dict[str, Tensor]) -> None:
-    """Refuse what is no dictionary of rows; :func:`tile` checks the pictures in them."""
+    """Refuse what is no dictionary of rows; :func:`tile` checks the images in them."""
     if not isinstance(rows, dict) or not rows or not all(isinstance(label, str) for label in rows):
         got = f"a {type(rows).__name__} of {len(rows)}" if hasattr(rows, "__len__") else type(rows).__name__
-        raise TypeError(f"expected one or more rows as {{'label': pictures (N, 1, H, W)}}, got {got}")
-
-
-def save_figure(figure, path: str | Path) -> None:
-    """Write a Matplotlib figure to ``path`` as PNG, whole or not at all."""
-    with write_whole(path) as temporary:
-        figure.savefig(temporary, format="png")
+        raise TypeError(f"expected one or more rows as {{'label': images (N, 1, H, W)}}, got {got}")

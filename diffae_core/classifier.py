@@ -1,0 +1,92 @@
+"""A classifier that the other models are not trained with: it reads digits, and its features compare sets of them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffae_core.data import Digits, check_digits
+from diffae_core.devices import choose_device
+from diffae_core.images import as_images
+from diffae_core.model import Model, fingerprint
+from diffae_core.training import Training, TrainingConfig
+from diffae_core.validation import check_count, check_images, check_labels
+
+MOST_SHIFT = 3  # pixels, by which training images are moved
+
+
+class DigitClassifier(Model):
+    """A small convolutional classifier of images, whose penultimate features serve Frechet distances.
+
+    Args:
+        num_classes: classes to tell apart.
+        image_size: height and width of the images.
+        device: where to live; None chooses CUDA, MPS or the CPU.
+    """
+
+    pretrained_file = "digit_classifier.pt"
+    feature_dim = 128
+
+    def __init__(self, num_classes: int = 10, image_size: int = 28, device: str | torch.device | None = None):
+        super().__init__()
+        self.config = {
+            "num_classes": check_count(num_classes, "num_classes", at_least=2),
+            "image_size": check_count(image_size, "image_size", at_least=8),
+        }
+        self.num_classes, self.image_size = num_classes, image_size
+        self.features = nn.Sequential(  # (N, 1, 28, 28)
+            *self._layer(1, 32, stride=1),
+            *self._layer(32, 32, stride=2),  # (N, 32, 14, 14)
+            *self._layer(32, 64, stride=1),
+            *self._layer(64, 64, stride=2),  # (N, 64, 7, 7)
+            *self._layer(64, self.feature_dim, stride=1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),  # (N, 128): the penultimate features
+        )
+        self.classifier = nn.Linear(self.feature_dim, num_classes)
+        self.to(choose_device(device))
+
+    @staticmethod
+    def _layer(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 1, 28, 28)`` in [0, 1] -> logits ``(N, num_classes)``."""
+        return self.classifier(self.features(check_images(images, self.image_size).to(self.device)))
+
+    @torch.no_grad()
+    def classify(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+        """Penultimate features ``(N, 128)`` and predicted labels ``(N,)`` of images in [0, 1], on the CPU."""
+        parts = check_images(images, self.image_size).split(check_count(batch_size, "batch_size"))
+        features = torch.cat([self.features(part.to(self.device)) for part in parts])
+        return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """The share of images ``(N, 1, 28, 28)`` classified as their labels ``(N,)``, in percent."""
+        _, predicted = self.classify(images)
+        labels = check_labels(labels, len(predicted), self.num_classes).cpu()
+        return float((predicted == labels).float().mean() * 100)
+
+
+def train_classifier(
+    model: DigitClassifier,
+    digits: Digits,
+    config: TrainingConfig = TrainingConfig(
+        epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02
+    ),
+) -> Training:
+    """A run that teaches the classifier, each batch moved by up to 3 pixels; labels smoothed by 0.05.
+
+    Raises:
+        TypeError, ValueError: no digits of the model's size, or labels outside its classes.
+    """
+    check_labels(check_digits(digits, model.image_size).labels, len(digits), model.num_classes)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        right, down = torch.randint(0, 2 * MOST_SHIFT + 1, (2,), generator=generator).tolist()
+        padded = F.pad(as_images(digits.pixels[index]), (MOST_SHIFT,) * 4)
+        images = padded[:, :, down : down + model.image_size, right : right + model.image_size]
+        labels = digits.labels[index].to(model.device)
+        return F.cross_entropy(model(images).float(), labels, label_smoothing=0.05)
+
+    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels))

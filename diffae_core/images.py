@@ -1,0 +1,215 @@
+"""Pictures from outside: arrays, PIL images and photographed digits, made what the models take."""
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+from torch import Tensor
+
+log = logging.getLogger("diffae_core")
+
+MAX_PIXELS = 80_000_000  # more is taken for a decompression bomb
+STROKE_WIDTH = 2.6  # pixels: the median stroke of MNIST's digits
+
+
+def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
+    """Convert pictures to the form that the models take: float32 ``(N, 1, H, W)`` in [0, 1].
+
+    Takes a PIL image of any mode (see :func:`grey_levels`), or a grey tensor or array ``(H, W)``, ``(N, H, W)`` or
+    ``(N, 1, H, W)``: uint8 is read as 0 to 255, floating-point numbers as they are.
+
+    Raises:
+        TypeError: not a picture.
+        ValueError: another shape or dtype, colour, NaN or infinity.
+    """
+    if isinstance(pictures, Image.Image):
+        return torch.from_numpy(grey_levels(pictures))[None, None]
+    if isinstance(pictures, np.ndarray):
+        pictures = np.ascontiguousarray(pictures)  # torch takes no flipped views
+    try:
+        pictures = torch.as_tensor(pictures)
+    except (TypeError, ValueError, RuntimeError):
+        wanted = "expected pictures as a PIL image, a tensor or an array"
+        raise TypeError(f"{wanted}, got {type(pictures).__name__}: read a file with read_digit") from None
+    shape = tuple(pictures.shape)
+    wanted = f"expected grey pictures (H, W), (N, H, W) or (N, 1, H, W), got {shape}"
+    if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] <= 4):
+        hint = "make one colour picture grey with .mean, or give several grey ones as pictures[:, None]"
+        raise ValueError(f"{wanted}, which may be one picture in colour: {hint}")
+    if len(shape) == 2:
+        pictures = pictures[None]
+    if len(shape) in (2, 3):
+        pictures = pictures[:, None]
+    if pictures.ndim != 4 or pictures.shape[1] != 1:
+        raise ValueError(f"{wanted}: make colour grey, and add missing dimensions, e.g. with pictures[:, None]")
+    if pictures.dtype == torch.uint8:
+        return pictures.float() / 255  # no look at the values: on CUDA that would wait for the device
+    if not pictures.is_floating_point():
+        hint = "divide by the largest possible value"
+        raise ValueError(f"expected uint8 (0 to 255) or floating-point pictures (0 to 1), got {pictures.dtype}: {hint}")
+    if not bool(pictures.isfinite().all()):
+        raise ValueError("expected floating-point pictures (0 to 1), got NaN or infinity: check where they come from")
+    return pictures.float()
+
+
+def grey_levels(picture: Image.Image) -> np.ndarray:
+    """A PIL image of any mode as float32 ``(H, W)`` in [0, 1], 0 black and 1 white.
+
+    Colour becomes luminance, 0.299 R + 0.587 G + 0.114 B. 16 bits are 0 to 65535; modes I and F carry no range of
+    their own, so it is the least of 1 (F only), 255 and 65535 that holds all values. LAB gives its lightness. Behind
+    transparency we lay what shows the visible part: black or white behind one plain colour, else its median level.
+
+    Raises:
+        ValueError: a picture in mode I or F with negative values, NaN or more than 65535.
+    """
+    if picture.mode.startswith(("I", "F")):
+        levels = np.asarray(picture).astype(np.float32)
+        low, high = (float(levels.min()), float(levels.max())) if levels.size else (0.0, 0.0)
+        if not (low >= 0 and high <= 65535):
+            got = f"values from {low:g} to {high:g} in mode {picture.mode}"
+            raise ValueError(f"expected a picture with values from 0 to 65535, got {got}: scale them to 0 to 255")
+        sixteen_bits = picture.mode.startswith("I;16") or high > 255
+        return levels / (65535 if sixteen_bits else 255 if picture.mode == "I" or high > 1 else 1)
+    if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts it only so
+        picture = picture.convert(picture.mode.upper())
+    if picture.mode == "LAB":
+        return np.array(picture.getchannel("L"), np.float32) / 255
+    if picture.mode == "HSV":
+        picture = picture.convert("RGB")
+    if not picture.has_transparency_data:
+        return np.array(picture.convert("L"), np.float32) / 255
+    picture = picture.convert("RGBA")
+    levels = np.array(picture.convert("RGB").convert("L"), np.float32) / 255
+    alpha = np.array(picture.getchannel("A"), np.float32) / 255
+    visible = levels[alpha > 0.5]
+    if not visible.size:
+        return np.ones_like(levels)
+    plain = np.ptp(visible) < 0.5
+    behind = float(visible.mean() < 0.5) if plain and alpha.min() < 0.5 else float(np.median(visible))
+    return levels * alpha + behind * (1 - alpha)
+
+
+def open_grey(file: str | Path | bytes, longest: int) -> np.ndarray:
+    """A picture file, turned upright, as float32 ``(H, W)`` in [0, 1], shrunk until no side is over ``longest``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a picture, or one of more than 80 megapixels.
+    """
+    name = "the bytes" if isinstance(file, bytes) else str(file)
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else Path(file).expanduser()) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                size = f"{picture.width} x {picture.height} in {name}"
+                raise ValueError(f"expected a picture of up to {MAX_PIXELS // 10**6} megapixels, got {size}: shrink it")
+            picture.draft("RGB", (longest, longest))  # a JPEG is decoded at a smaller size, but not below this one
+            grey = Image.fromarray(grey_levels(ImageOps.exif_transpose(picture)))
+    except FileNotFoundError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"expected a picture (PNG, JPEG, GIF, BMP or WebP), got {name}: {reason}") from None
+    return np.array(_resize(grey, min(1, longest / max(grey.size))))
+
+
+def fit_square(grey: np.ndarray, size: int) -> np.ndarray:
+    """A picture ``(H, W)`` in [0, 1] as uint8 ``(size, size)``: scaled, and centred on its border's colour."""
+    if grey.shape != (size, size):
+        border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+        picture = Image.fromarray(grey.astype(np.float32))
+        grey = np.asarray(ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, border))
+    return (grey * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def read_digit(file: str | Path | bytes) -> Tensor:
+    """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
+
+    A 28x28 grey picture on black is taken as it is. Of any other, dark or light ink is separated from the paper around
+    it, in even light or with shadows across. Specks are left out, thin strokes are widened to MNIST's width, and the
+    digit is made 20 pixels high or wide with its centre of mass in the middle, as in MNIST. Where there is more than
+    one digit, the largest is read, and a warning is logged.
+
+    Args:
+        file: a path, or the bytes of a PNG, JPEG, GIF, BMP or WebP file of up to 80 megapixels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a picture, or nothing is drawn on it.
+    """
+    grey = open_grey(file, 512)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if grey.shape == (28, 28) and np.median(border) == 0 and grey.max() >= 0.2:
+        return torch.from_numpy(grey)[None, None]
+    grey = np.array(_resize(Image.fromarray(grey), max(1, min(4, 512 / max(grey.shape)))))
+    ink = _ink(ndimage.gaussian_filter(grey, 1))  # the blur removes the grain of the paper
+    if np.quantile(ink, 0.999) < 0.12:
+        hint = "draw it with more contrast, or larger"
+        raise ValueError(f"expected a digit drawn on a plain background, got an empty picture: {hint}")
+    return _like_mnist(_main_strokes(ink > 0.4 * np.quantile(ink, 0.999)))
+
+
+def _resize(picture: Image.Image, scale: float) -> Image.Image:
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+
+
+def _ink(grey: np.ndarray) -> np.ndarray:
+    """How much each pixel differs from the paper around it ``(H, W)``: 0 is paper, about 1 the strongest ink.
+
+    The paper is the median over half the picture's height and width: strokes fill less of it, and it follows shadows.
+    """
+    small = _resize(Image.fromarray(grey), 64 / max(grey.shape))
+    window = [side // 2 + 1 for side in reversed(small.size)]
+    paper = Image.fromarray(ndimage.median_filter(np.asarray(small), window, mode="nearest"))
+    paper = np.asarray(paper.resize(grey.shape[::-1], Image.Resampling.BILINEAR))
+    darker, lighter, level = np.maximum(paper - grey, 0), np.maximum(grey - paper, 0), float(np.median(paper))
+    ink_is_dark = np.square(darker).sum() > np.square(lighter).sum()
+    if not ink_is_dark and level < 0.3:
+        return lighter / np.maximum(1 - paper, 0.1)
+    return (darker if ink_is_dark else lighter) / np.clip(paper, max(level / 3, 0.1), max(level * 1.5, 0.1))
+
+
+def _main_strokes(mask: np.ndarray) -> np.ndarray:
+    """The strokes of one digit in a boolean ``(H, W)``, without specks, corners in shadow and other digits."""
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    areas, boxes = np.bincount(labels.ravel()), ndimage.find_objects(labels)
+    at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inside = [label for label in range(1, len(areas)) if label not in at_border]
+    if not inside or max(areas[inside]) < 0.05 * max(areas[1:]):
+        inside = list(range(1, len(areas)))  # the digit itself runs over the border
+    main = max(inside, key=lambda label: areas[label])
+    rows, columns = boxes[main - 1]
+    strokes, others, height = [main], 0, rows.stop - rows.start
+    for label in inside:
+        down, across = boxes[label - 1]
+        gap = max(across.start - columns.stop, columns.start - across.stop)
+        if label != main and areas[label] >= 0.05 * areas[main]:
+            if gap > height / 10 and down.stop - down.start > height / 2:
+                others += 1  # as high as a digit, and beside this one
+            elif gap < height / 2:
+                strokes.append(label)
+    if others:
+        log.warning("Found %d digits in the picture and read the largest: cut the picture to one digit", others + 1)
+    return np.isin(labels, strokes)
+
+
+def _like_mnist(mask: np.ndarray) -> Tensor:
+    """A boolean digit of any size as MNIST shows it, ``(1, 1, 28, 28)``."""
+    mask = np.pad(mask[ndimage.find_objects(mask.astype(int))[0]], 1)
+    pixel = max(mask.shape) / 20  # one of MNIST's pixels, in ours
+    stroke_width = 4 * ndimage.distance_transform_edt(mask)[mask].mean()  # exact for a straight stroke
+    if (thin := (STROKE_WIDTH * pixel - stroke_width) / 2) > 0:
+        mask = ndimage.distance_transform_edt(~np.pad(mask, int(thin) + 1)) <= thin
+        mask = mask[ndimage.find_objects(mask.astype(int))[0]]
+    scale = 20 / max(mask.shape)
+    size = tuple(max(1, round(side * scale)) for side in reversed(mask.shape))
+    ink = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
+    middle = ndimage.center_of_mass(ink)
+    top, left = (min(max(round(13.5 - place), 0), 28 - side) for place, side in zip(middle, ink.shape))
+    digit = torch.zeros(1, 1, 28, 28)
+    digit[0, 0, top : top + ink.shape[0], left : left + ink.shape[1]] = torch.from_numpy(ink)
+    return digit

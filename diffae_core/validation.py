@@ -1,0 +1,167 @@
+"""Checks of what users hand in, called once where they do: an error says what came, what was wanted, what to do."""
+
+import numbers
+import warnings
+
+import torch
+from torch import Tensor
+
+_warned_about_range = False
+
+
+def check_tensor(value: object, wanted: str) -> Tensor:
+    """Return ``value`` if it is a tensor of finite floating-point numbers."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{wanted} {type(value).__name__}: convert it with torch.as_tensor")
+    if not value.is_floating_point():
+        raise ValueError(f"{wanted} {_dtype(value)}: convert it with .float()")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
+    return value
+
+
+def check_images(images: Tensor, size: int = 28, noisy: bool = False) -> Tensor:
+    """Return ``images`` if they are finite float32 ``(N, 1, size, size)``.
+
+    A value outside [0, 1] is accepted, with one warning per process: the models were trained on [0, 1]. ``noisy``
+    images have no such range.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong rank, channels, size, dtype, or a value that is not finite.
+    """
+    global _warned_about_range
+    wanted = f"expected {'noisy ' * noisy}images (N, 1, {size}, {size}), float32, got"
+    if isinstance(images, Tensor) and tuple(images.shape[1:]) != (1, size, size):
+        hints = {2: "add the batch and channel dimensions with image[None, None]"}
+        hints[3] = "add the missing dimension with images[:, None] (channel) or image[None] (batch)"
+        hints[4] = f"make them grey with diffae_core.as_images, and {size} pixels high and wide, e.g. with torchvision"
+        hint = hints.get(images.ndim, "reshape them to four dimensions")
+        raise ValueError(f"{wanted} {tuple(images.shape)}: {hint}")
+    _check_float32(images, wanted, "diffae_core.as_images(images)")
+    if not noisy and images.numel() and not _warned_about_range:
+        low, high = images.detach().aminmax()
+        if low < 0 or high > 1:
+            _warned_about_range = True
+            warnings.warn(
+                f"images have values from {low:.2f} to {high:.2f}, outside [0, 1]: the models were trained on [0, 1], "
+                "so what they give for these is a guess. This is said once.",
+                stacklevel=3,
+            )
+    return images
+
+
+def check_latents(latents: Tensor, latent_dim: int | None = None, count: int | None = None) -> Tensor:
+    """Return ``latents`` if they are finite float32 ``(N, latent_dim)``; with None any width or count will do.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong rank, width, count, dtype, or a value that is not finite.
+    """
+    shape = f"({'N' if count is None else count}, {latent_dim or 'latent_dim'})"
+    wanted = f"expected latents {shape}, float32, got"
+    if isinstance(latents, Tensor):
+        if latents.ndim != 2 or latents.shape[1] != (latent_dim or latents.shape[1]):
+            hint = "take them from the encode() of this model's autoencoder"
+            raise ValueError(f"{wanted} {tuple(latents.shape)}: {hint}")
+        if count is not None and len(latents) != count:
+            hint = "give one latent for each image, e.g. with latents.expand"
+            raise ValueError(f"{wanted} {tuple(latents.shape)}: {hint}")
+    return _check_float32(latents, wanted, "latents.float()")
+
+
+def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
+    """Return ``labels`` if they are whole numbers from 0 to ``classes - 1``, one for each of ``count`` images.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: another count, other numbers.
+    """
+    wanted = f"expected labels ({count},), whole numbers from 0 to {classes - 1}, got"
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{wanted} {type(labels).__name__}: convert it with torch.as_tensor")
+    if tuple(labels.shape) != (count,):
+        raise ValueError(f"{wanted} {tuple(labels.shape)}: give one label for each image")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"{wanted} {_dtype(labels)}: convert with labels.long()")
+    others = sorted(set(labels.tolist()) - set(range(classes)))
+    if others:
+        raise ValueError(f"{wanted} {others[:5]}: leave those images out")
+    return labels
+
+
+def check_times(diffusion_time: float | Tensor, count: int, device: torch.device) -> Tensor:
+    """Diffusion times as a float32 tensor ``(count,)`` on ``device``; 0 is clean, 1 is noise.
+
+    Raises:
+        ValueError: a time outside [0, 1], NaN, or not one number for all nor one for each image.
+    """
+    wanted = "diffusion_time in [0, 1] (0 is clean, 1 is noise)"
+    return check_values(diffusion_time, count, device, wanted, 0, 1)
+
+
+def check_values(value: float | Tensor, count: int, device: torch.device, name: str, low: float, high: float) -> Tensor:
+    """A number, or one for each of ``count`` images, as a float32 tensor ``(count,)`` with values in [low, high].
+
+    Raises:
+        ValueError: anything else.
+    """
+    wanted = f"expected {name}, a number or one for each image, got"
+    try:
+        values = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{wanted} {value!r}") from None
+    if values.is_complex() or values.dtype == torch.bool or values.ndim > 1 or values.numel() not in (1, count):
+        raise ValueError(f"{wanted} {_dtype(values)} of shape {tuple(values.shape)} for {count} images")
+    values = values.reshape(-1).float()
+    outside = ~((values >= low) & (values <= high))  # NaN is not between anything
+    if bool(outside.any()):
+        raise ValueError(f"{wanted} {values[outside][:3].tolist()}: keep it between {low:g} and {high:g}")
+    return values.to(device).expand(count)
+
+
+def check_count(value: int, name: str, at_least: int = 1, multiple_of: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``at_least``; a ValueError otherwise."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < at_least or value % multiple_of:
+        multiple = f", a multiple of {multiple_of}" if multiple_of > 1 else ""
+        raise ValueError(f"expected {name} to be a whole number of {at_least} or more{multiple}, got {_shown(value)}")
+    return int(value)
+
+
+def check_number(value: float, name: str, low: float, high: float) -> float:
+    """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError."""
+    number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not low <= number <= high:
+        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {_shown(number)}")
+    return float(number)
+
+
+def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``choices``; a ValueError otherwise."""
+    if value not in choices:
+        raise ValueError(f"expected {name} to be one of {choices}, got {_shown(value)}")
+    return value
+
+
+def check_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """Return ``generator`` if it is a ``torch.Generator`` or None; a TypeError otherwise."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        hint = "make one from a seed with diffae_core.seeded(0)"
+        raise TypeError(f"expected generator to be a torch.Generator or None, got {type(generator).__name__}: {hint}")
+    return generator
+
+
+def _check_float32(tensor: Tensor, wanted: str, hint: str) -> Tensor:
+    if isinstance(tensor, Tensor) and tensor.dtype != torch.float32:
+        raise ValueError(f"{wanted} {_dtype(tensor)}: convert with {hint}")
+    return check_tensor(tensor, wanted)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shown(value: object) -> str:
+    """The value; of a tensor, which may have many lines, its shape."""
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
