@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab train quality tables tables-quick notebooks bench uncertainty faults bench-panels
+.PHONY: help demo test lint lab train quality docs tables goals tables-quick render recipe notebooks bench uncertainty faults bench-panels
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,44 +17,73 @@ $(VENV)/installed-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	touch $@
 
-demo: $(VENV)/installed-lab  ## draw the pictures with the shipped weights, into output/demo
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+demo: $(VENV)/installed  ## write pictures and metrics with the shipped weights, into output/demo
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo
 
 test: $(VENV)/installed-test  ## run all tests
-	$(BIN)/python -m pytest
+	@echo "1 of 3: the package"
+	$(BIN)/python -m pytest tests --ignore tests/test_notebooks.py --ignore tests/test_browser.py
+	@echo "2 of 3: the notebooks, as they are and with their exercises solved"
+	$(BIN)/python -m pytest notebooks tests/test_notebooks.py
+	@echo "3 of 3: the panels in a browser"
+	$(BIN)/python -m pytest tests/test_browser.py
 
-lint: $(VENV)/installed-lint  ## check style with ruff
+lint: $(VENV)/installed-lint  ## check style and types, with ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 lab: $(VENV)/installed-lab,uncertainty  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
 
-train: $(VENV)/installed-lab  ## train everything from nothing, into output/trained
-	$(BIN)/python train_ddim_mnist.py --output-dir output/trained
+train: $(VENV)/installed  ## train everything from scratch, into output/trained (under an hour; goes on after a kill)
+	$(BIN)/python train_ddim_mnist.py --resume --output-dir output/trained
 
-quality: $(VENV)/installed-lab  ## measure the shipped weights on all 10,000 test digits
-	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000 --quality-steps 10 100
+quality: $(VENV)/installed  ## measure the shipped weights on all 10,000 test digits
+	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000
 
-tables: $(VENV)/installed-lab  ## measure everything for RESULTS.md (two hours; goes on after a kill)
+docs: $(VENV)/installed-docs  ## build the site from notebooks, documents and docstrings, into output/site
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -d output/site-cache . output/site
+
+tables: $(VENV)/installed-lab  ## measure everything for docs/results.md (three hours; goes on after a kill)
 	$(BIN)/python benchmarks/tables.py
+	$(MAKE) render
 
-tables-quick: $(VENV)/installed-lab  ## the same on 1,000 digits and smaller grids, in a few minutes
+goals: $(VENV)/installed-lab  ## measure what changed latents decode to, table K of docs/results.md (15 minutes)
+	$(BIN)/python benchmarks/tables.py --only K
+	$(MAKE) render
+
+tables-quick: $(VENV)/installed-lab  ## the same on few digits and small grids, in a few minutes; writes nothing
 	$(BIN)/python benchmarks/tables.py --quick
+
+render: $(VENV)/installed-lab  ## fill the tables of the documents from docs/results/*.json
+	$(BIN)/python benchmarks/render.py
+
+recipe: $(VENV)/installed-lab  ## how the recipe was chosen, for docs/recipe.md (two hours)
+	$(BIN)/python benchmarks/latent_noise.py
+	$(BIN)/python benchmarks/recipe.py
+	$(MAKE) render
 
 notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in place
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench: $(VENV)/installed-lab,bench  ## speed beside what one would use instead, for benchmarks/RESULTS.md (an hour)
+bench: $(VENV)/installed-lab,bench  ## speed beside what one would use instead, for docs/performance.md (four hours)
 	$(BIN)/python benchmarks/time_to_quality.py
-	for what in throughput limit growth first-picture; do $(BIN)/python benchmarks/speed.py $$what || exit 1; done
+	for what in throughput growth first-picture; do $(BIN)/python benchmarks/speed.py $$what || exit 1; done
+	$(MAKE) render
 
-uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for benchmarks/UNCERTAINTY.md
+uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for docs/uncertainty.md
 	$(BIN)/python benchmarks/uncertainty.py
+	$(MAKE) render
 
-faults: $(VENV)/installed-lab,uncertainty  ## try to break it, for benchmarks/RELIABILITY.md (an hour)
-	$(BIN)/python benchmarks/faults.py
+faults: $(VENV)/installed-test  ## try to break it, the long experiments of docs/reliability.md (an hour)
+	$(BIN)/python -m pytest tests/robustness -m "long or not long"
 
 bench-panels: $(VENV)/installed-lab  ## how fast the notebooks' panels answer
 	$(BIN)/python benchmarks/panels.py

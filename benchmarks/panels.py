@@ -11,35 +11,37 @@ import time
 import torch
 
 import diffae_core as core
-from diffae_core import widgets
-from diffae_core.clue_panel import CluePanel
-from diffae_core.playground import Playground
+from diffae_core import panels
 
 
-def make_panels() -> dict[str, widgets.Panel]:
-    digits = core.load_sample("test").subset(core.spread(1000, 30))
+def make_panels() -> dict[str, panels.Panel]:
+    digits, reference = core.load_sample("test").spaced(30), core.load_sample("train")
     autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
     head = core.BayesianLastLayer(autoencoder.encoder, autoencoder.latent_dim)
-    for _ in core.train_last_layer(head, autoencoder.encode_dataset(core.load_sample("train"))):
+    for _ in core.train_last_layer(head, autoencoder.encode_dataset(reference)):
         pass
     return {
-        "01 blend": widgets.BlendPanel(autoencoder, digits),
-        "02 noise": widgets.NoisePanel(digits),
-        "03 denoiser": widgets.DenoiserPanel(autoencoder, model, digits),
-        "04 filmstrip": widgets.FilmstripPanel(autoencoder, model, digits),
-        "A1 walk": widgets.WalkPanel(autoencoder, model, digits),
-        "A2 CLUE": CluePanel(autoencoder, model, head, digits),
-        "05 playground": Playground(autoencoder, model, digits, core.load_sample("train")),
+        "01 blend": panels.BlendPanel(autoencoder, digits),
+        "02 noise": panels.NoisePanel(digits),
+        "03 denoiser": panels.DenoiserPanel(autoencoder, model, digits),
+        "04 filmstrip": panels.FilmstripPanel(autoencoder, model, digits),
+        "05 playground": panels.Playground(autoencoder, model, digits, reference),
+        "A1 interpolation": panels.InterpolationPanel(autoencoder, model, digits),
+        "A2 CLUE": panels.CluePanel(autoencoder, model, head, digits.spaced(12)),
     }
 
 
-async def answers(panel: widgets.Panel, events: int) -> tuple[list[float], list[float]]:
+def sliders(panel: panels.Panel) -> list:
+    """The sliders that have an effect; the number of steps stays at its default."""
+    controls = {name: control for name, control in panel.controls.items() if name != "steps"}
+    return [control for control in controls.values() if hasattr(control, "step") and not control.disabled]
+
+
+async def answers(panel: panels.Panel, events: int) -> tuple[list[float], list[float]]:
     """Milliseconds of each answer to a slider's change, and of each full picture, at the panel's default settings."""
     dice, quick, full = random.Random(0), [], []
-    sliders = {name: control for name, control in panel.controls.items() if hasattr(control, "step")}
-    sliders.pop("steps", None)  # the full picture is measured at the default number of steps
     for _ in range(events):
-        control = sliders[dice.choice(list(sliders))]
+        control = dice.choice(sliders(panel))
         steps = round((control.max - control.min) / control.step)
         before, began = panel.image.value, time.perf_counter()
         control.value = control.min + dice.randrange(steps + 1) * control.step
@@ -51,6 +53,22 @@ async def answers(panel: widgets.Panel, events: int) -> tuple[list[float], list[
     return quick, full
 
 
+async def drawing(playground: panels.Playground, events: int) -> list[float]:
+    """Milliseconds of each answer to a pen that draws a seven, point by point."""
+    times, points = [], []
+    for event in range(events):
+        share = event / events
+        points.append([0.3 + 0.8 * share, 0.25] if share < 0.5 else [0.95 - 0.5 * share, 1.1 * share - 0.3])
+        began = time.perf_counter()
+        playground.canvas.strokes = [{"erase": False, "points": list(points)}]
+        times.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def cells(*rows: list[float]) -> str:
+    return " | ".join(f"{torch.tensor(row).quantile(share):.0f}" for row in rows for share in (0.5, 0.95))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100, help="changes of each panel (%(default)s)")
@@ -58,10 +76,10 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {events} random changes of each panel\n")
     print("| panel | answer, median ms | answer, p95 ms | full picture, median ms | p95 ms |")
     print("|---|---|---|---|---|")
-    for name, panel in make_panels().items():
-        rows = [torch.tensor(row) for row in asyncio.run(answers(panel, events))]
-        figures = " | ".join(f"{row.quantile(share):.0f}" for row in rows for share in (0.5, 0.95))
-        print(f"| {name} | {figures} |")
+    made = make_panels()
+    for name, panel in made.items():
+        print(f"| {name} | {cells(*asyncio.run(answers(panel, events)))} |")
+    print(f"| 05 playground, drawing | {cells(asyncio.run(drawing(made['05 playground'], events)))} | | |")
 
 
 if __name__ == "__main__":

@@ -195,8 +195,8 @@ def load_digits(path: str | Path, image_size: int = 28) -> tuple[Digits, Digits,
               for each part, named train, validation and test
             - a folder with the four IDX files of a set such as Fashion-MNIST (``train-images-idx3-ubyte`` etc., plain
               or ``.gz``), or with these in ``raw`` or ``NAME/raw``
-            - an ``.npz`` file with ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``, or
-              ``train_images``, ``train_labels``, ``val_images``, ...; labels may be missing
+            - an ``.npz`` file with ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``, or
+              the same as ``train_images``, ``train_labels``, ``val_images``, ...; labels may be missing
         image_size: other sizes are scaled to it, as in :meth:`Digits.from_folder`.
 
     Raises:

@@ -16,7 +16,9 @@ from diffae_core.latents import class_directions, edit, lerp
 from diffae_core.plotting import enlarge, labelled_picture, save_png, tile
 from diffae_core.prior import LatentPrior
 
-EDIT = {"strength": 1.5, "diffusion_time": 0.6}  # how far an edit moves, and how much of it the prior makes anew
+# Chosen on validation digits (docs/recipe.md): how far an edit moves, how much of it the prior makes anew, and how
+# roughly the network is to take what comes out of that, and what lies between two digits.
+STRENGTH, REFINE_TIME, EDIT_NOISE, BETWEEN_NOISE = 1.5, 0.6, 1.0, 1.5
 
 
 class Demo:
@@ -56,8 +58,8 @@ class Demo:
 
     def edited(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Latents moved towards the classes in ``labels`` ``(N,)``, and refined by the prior with these labels."""
-        moved = edit(latents, self.directions[labels], EDIT["strength"])
-        return self.prior.refine(moved, EDIT["diffusion_time"], labels=labels, generator=self.generator)
+        moved = edit(latents, self.directions[labels], STRENGTH)
+        return self.prior.refine(moved, REFINE_TIME, labels=labels, generator=self.generator)
 
     def decoded(self) -> Image.Image:
         """The digits, from their latents and random noise, and from their latents and their inverted noise."""
@@ -79,7 +81,9 @@ class Demo:
             rows[label] = self.model.denoise_with_latent(noisy, latents, 0.7, self.num_steps)
         if self.can_edit:
             following = torch.arange(len(self.digits)).roll(-1)
-            rows["edited into the next class"] = self.generate(self.edited(self.latents, following))
+            rows["edited into the next class"] = self.generate(
+                self.edited(self.latents, following), latent_noise=EDIT_NOISE
+            )
         return labelled_picture(rows)
 
     def one_as_all(self) -> Image.Image:
@@ -87,7 +91,9 @@ class Demo:
         every, rows = torch.arange(len(self.digits)), {}
         for place in {min(place, len(every) - 1) for place in (2, 4, 7)}:
             latents = self.edited(self.latents[[place]].expand(len(every), -1), every)
-            rows[self.digits.names[place]] = torch.cat([self.digits.images[[place]], self.generate(latents)])
+            rows[self.digits.names[place]] = torch.cat(
+                [self.digits.images[[place]], self.generate(latents, latent_noise=EDIT_NOISE)]
+            )
         return labelled_picture(rows, ("original", *self.digits.names))
 
     def from_scratch(self) -> Image.Image:
@@ -108,7 +114,7 @@ class Demo:
         for a, b in zip([*z, *stops], stops):
             latents = lerp(a[None], b[None], torch.linspace(0, 1, 8, device=a.device)[:, None])
             x_T = noised[-1].expand(8, -1, -1, -1)
-            images = self.model.generate(latents, self.num_steps, x_T=x_T, latent_noise=1.0).cpu()
+            images = self.model.generate(latents, self.num_steps, x_T=x_T, latent_noise=BETWEEN_NOISE).cpu()
             frames += [*images, *images[-1:].expand(4, -1, -1, -1)]
         return [enlarge(tile(frame[None]), 8) for frame in frames]
 

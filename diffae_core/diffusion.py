@@ -202,7 +202,8 @@ class DiffusionModel(Model):
         latents = check_latents(latents, self.latent_dim, len(images)).to(self.device)
         check_count(corrections, "corrections", at_least=0)
         denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(images)))
-        return ddim_invert(denoiser, 2 * images - 1, step_times(num_steps, spacing), latents, corrections=corrections)
+        settings = {"corrections": corrections, "schedule": self.schedule}
+        return ddim_invert(denoiser, 2 * images - 1, step_times(num_steps, spacing), latents, **settings)
 
     def denoise_once(
         self,
@@ -263,6 +264,7 @@ class DiffusionModel(Model):
         latents = check_latents(latents, self.latent_dim, len(x)).to(self.device)
         denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(x)))
         settings = {"eta": check_number(eta, "eta", 0, 1), "generator": check_generator(generator)}
+        settings["schedule"] = self.schedule
         for step, (x_t, x_0) in enumerate(ddim_steps(denoiser, x, times, latents, **settings), start=1):
             if callback is not None:
                 callback(step, x_t, x_0)
@@ -308,7 +310,7 @@ class LatentDecoder(nn.Module):
         denoiser = partial(model._denoise, latent_noise=model._told(self.latent_noise, len(z)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
             x_T = self.x_T.to(model.device).expand(len(z), -1, -1, -1)
-            return to_pixels(ddim_sample(denoiser, x_T, self.times, z))
+            return to_pixels(ddim_sample(denoiser, x_T, self.times, z, schedule=model.schedule))
 
 
 def train_diffusion(

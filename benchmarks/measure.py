@@ -1,0 +1,129 @@
+"""What the measurements share: samples and their metrics, trainings of so many seconds, and results written as JSON.
+
+Each measurement writes docs/results/<name>.json; benchmarks/render.py puts its tables into the documents.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import diffae_core as core
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+
+
+def weights() -> str:
+    """A fingerprint of the shipped weights."""
+    joined = hashlib.sha256()
+    for path in sorted((Path(core.__file__).parent / "pretrained").glob("*.pt")):
+        joined.update(path.read_bytes())
+    return joined.hexdigest()[:12]
+
+
+def commit() -> str:
+    """The commit of the code, with "+" where files have been changed since."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def machine(*packages: str) -> str:
+    """What a value was measured with: processor, threads, and versions."""
+    described = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", described.read_text()) if described.exists() else None
+    name = found.group(1) if found else platform.processor() or platform.machine()
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", *packages))
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    name = f"{name} with {torch.backends.cpu.get_cpu_capability()}"
+    return f"{name}, {torch.get_num_threads()} threads, {python}, {versions}"
+
+
+def table(columns: list[str], rows: list[list], formats: list[str], **facts) -> dict:
+    """A table for a result: ``formats`` has one for each column, "{:.2f}" say, or "{:.3f} ({:.1f})" for a pair.
+
+    ``facts`` are printed above it by name: counts of digits, the reference Frechet distance, seconds.
+    """
+    return {"columns": columns, "formats": formats, "rows": rows, "facts": facts}
+
+
+def write(name: str, command: str, tables: dict[str, dict], packages: tuple[str, ...] = (), **more) -> None:
+    """Write docs/results/<name>.json: the tables, and with what they were measured."""
+    made_with = {"command": command, "machine": machine(*packages), "commit": commit(), "weights": weights(), **more}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with core.atomic_write(RESULTS / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(made_with | {"tables": tables}, indent=1) + "\n")
+    print(f"written: docs/results/{name}.json")
+
+
+def generate(model, latents: Tensor, num_steps: int = 20, seed: int = 0, **options) -> Tensor:
+    """Digits from latents and random x_T, 250 at a time."""
+    generator = core.seeded(seed)
+    return core.in_batches(lambda z: model.generate(z, num_steps, generator=generator, **options), latents, 250)
+
+
+class Reference:
+    """Real digits that generated ones are compared with, in the classifier's features.
+
+    Frechet distances are divided by that of as many training digits from the same real digits: the FD ratio.
+    """
+
+    def __init__(self, classifier: core.DigitClassifier, real: core.Digits, train: core.Digits):
+        self.classifier, self.real = classifier, real
+        self.features = classifier.classify(real.images)[0]
+        others = classifier.classify(train.subset(slice(0, len(real))).images)[0]
+        self.distance = core.frechet_distance(others, self.features)
+
+    def measure(self, images: Tensor, labels: Tensor | None = None, neighbours: int = 5) -> dict[str, float]:
+        """FD ratio, precision, recall; and the share classified as ``labels``, in percent, where these are given."""
+        features, found = self.classifier.classify(images)
+        precision, recall = core.precision_recall(self.features, features, neighbours)
+        values = {"FD ratio": core.frechet_distance(features, self.features) / self.distance}
+        values |= {"precision": precision, "recall": recall}
+        return values if labels is None else values | {"accuracy": 100 * float((found == labels).float().mean())}
+
+
+def seconds_of(work: Callable, count: int) -> list[float]:
+    """Seconds of each of so many calls."""
+    spent = []
+    for _ in range(count):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return spent
+
+
+def step_seconds(run: core.Training, count: int = 12) -> float:
+    """Seconds of a training step, the median of so many after the first two."""
+    steps = iter(run)
+    return statistics.median(seconds_of(lambda: next(steps), count)[2:])
+
+
+def train_for(seconds: float, start: Callable[[float], core.Training]) -> tuple[core.Training, dict[str, float]]:
+    """Train for about so many seconds; ``start`` gives a new run of so many epochs. The rate is measured first."""
+    trial = start(1.0)
+    run = start(seconds / step_seconds(trial) / trial.steps_per_epoch)
+    began = time.perf_counter()
+    for _ in run:
+        pass
+    spent = time.perf_counter() - began
+    return run, {"seconds": spent, "ms a step": 1000 * spent / len(run), "epochs": len(run) / run.steps_per_epoch}
+
+
+def peak_memory_mb() -> float:
+    """The most that this process has had in memory. (On Linux getrusage would count what it was forked from.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
