@@ -1,5 +1,7 @@
 """The site: `make docs` builds it from the notebooks as committed, the documents, and the docstrings."""
 
+import json
+
 import diffae_core
 
 project = "Diffusion Autoencoder on MNIST"
@@ -7,7 +9,7 @@ author = "the diffae-core authors"
 copyright = "2026, the diffae-core authors"
 version = release = diffae_core.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx-mathjax-offline"]
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
@@ -28,3 +30,21 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # a panel's live view: its sta
 html_theme = "furo"
 html_title = project
 html_static_path = []
+
+
+def setup(app):
+    app.connect("source-read", inline_attachments)
+
+
+def inline_attachments(app, name: str, source: list[str]) -> None:
+    """Pictures attached to a notebook's text, which MyST does not know, become data URIs, which it does."""
+    if not name.startswith("notebooks/"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        for file, data in cell.pop("attachments", {}).items():
+            ((kind, content),) = data.items()
+            text = text.replace(f"attachment:{file}", f"data:{kind};base64,{''.join(content).strip()}")
+        cell["source"] = text
+    source[0] = json.dumps(notebook)

@@ -1,60 +1,77 @@
+import gzip
 import hashlib
-import io
 import logging
+import os
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
 
 import diffae_core as core
 from diffae_core import data
 
+# md5 of pixels and labels
+MNIST_TRAIN = "712e52944104779e0910b9bedfba808d"
+MNIST_VALIDATION = "fca1f210e0469f4498b55846bc7f5e93"
+MNIST_TEST = "a9c5e64a683c5dd2f6a9bf7c61b53e6f"
+SAMPLE_TRAIN = "54dfb6ccd3b8d7846cdeba58a53c39db"
+SAMPLE_VALIDATION = "bc0609de68727f892d9f4f6179edb0fa"
+SAMPLE_TEST = "f7770e4a4bd07aa95cc63795f41cc826"
+
 
 @pytest.fixture(autouse=True)
-def forget_folder():
-    data._mnist_folder.cache_clear()
-    yield
-    data._mnist_folder.cache_clear()
-
-
-def test_sample_is_balanced_and_its_splits_do_not_meet():
-    train, test = core.load_sample("train"), core.load_sample("test")
-    assert train.labels.bincount().tolist() == [400] * 10
-    assert test.labels.bincount().tolist() == [100] * 10
-    assert not torch.isin(train.mnist_index, test.mnist_index).any()
-    assert train.pixels.shape == (4000, 1, 28, 28) and train.pixels.dtype == torch.uint8
-
-
-def test_digits_are_a_torch_dataset():
-    image, label = core.load_sample("test")[3]
-    assert image.shape == (1, 28, 28) and image.dtype == torch.float32 and image.max() <= 1
-    assert isinstance(label, int)
-
-
-def test_sample_is_mnist(whole_mnist):
-    for split in ("train", "test"):
-        sample = core.load_sample(split)
-        assert torch.equal(whole_mnist.pixels[sample.mnist_index], sample.pixels)
-        assert torch.equal(whole_mnist.labels[sample.mnist_index], sample.labels)
-
-
-def test_training_on_the_whole_set_leaves_the_samples_test_digits_out(whole_mnist):
-    training, validation = core.split_training(whole_mnist)
-    assert (len(whole_mnist), len(training), len(validation)) == (60_000, 54_000, 5_000)
-    together = torch.cat([training.mnist_index, validation.mnist_index, core.load_sample("test").mnist_index])
-    assert len(together.unique()) == 60_000
-
-
-def test_split_of_the_sample_is_repeatable(sample):
-    training, validation = core.split_training(sample)
-    assert len(training) + len(validation) == len(sample)
-    assert torch.equal(core.split_training(sample)[1].mnist_index, validation.mnist_index)
+def nothing_given_up(monkeypatch):
+    monkeypatch.setattr(data, "_given_up", set())
 
 
 def no_network(*_, **__):
     raise OSError("Name or service not known")
+
+
+# MNIST and the sample
+
+
+def test_the_sample_is_balanced():
+    train, validation, test = map(core.load_sample, data.SPLITS)
+    assert test.labels.bincount().tolist() == [100] * 10
+    assert torch.cat([train.labels, validation.labels]).bincount().tolist() == [400] * 10
+    assert (len(train), len(validation)) == (3667, 333)
+    assert train.pixels.shape == (3667, 1, 28, 28) and train.pixels.dtype == torch.uint8
+
+
+def fingerprint(digits: core.Digits) -> str:
+    return hashlib.md5(digits.pixels.numpy().tobytes() + bytes(digits.labels.tolist())).hexdigest()
+
+
+def test_the_samples_splits_stay_as_they_are():
+    """The same digits in the same order, which the shipped weights and the measured tables rest on."""
+    assert list(map(fingerprint, map(core.load_sample, data.SPLITS))) == [SAMPLE_TRAIN, SAMPLE_VALIDATION, SAMPLE_TEST]
+
+
+def test_the_whole_sets_splits_stay_as_they_are(whole_mnist):
+    validation, test = core.load_mnist("validation"), core.load_mnist("test")
+    assert (len(whole_mnist), len(validation), len(test)) == (54_000, 5_000, 10_000)
+    assert list(map(fingerprint, (whole_mnist, validation, test))) == [MNIST_TRAIN, MNIST_VALIDATION, MNIST_TEST]
+    assert whole_mnist.source == validation.source == test.source == "mnist"
+
+
+def test_no_digit_is_in_two_splits(whole_mnist):
+    """The sample's test digits are in neither part of the whole set; nor is a validation digit trained on."""
+    splits = [whole_mnist, core.load_mnist("validation"), core.load_sample("test")]
+    seen = [{pixels.numpy().tobytes() for pixels in digits.pixels} for digits in splits]
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+@pytest.mark.parametrize("load", [core.load_mnist, core.load_sample])
+def test_unknown_split(load):
+    with pytest.raises(ValueError, match="split to be one of .*'train', 'validation', 'test'.*got 'val'"):
+        load("val")
 
 
 def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, caplog):
@@ -62,118 +79,432 @@ def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, cap
     monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
     with caplog.at_level(logging.WARNING):
         assert core.load_mnist("test").source == "sample"
-        assert len(core.load_mnist("train")) == 4000
+        assert fingerprint(core.load_mnist("train")) == SAMPLE_TRAIN
     assert len(caplog.records) == 1 and "\n" not in caplog.text.strip()
     assert "embedded sample" in caplog.text
 
 
-@pytest.fixture
-def slow_mnist(monkeypatch):
-    """torchvision's download, hanging as it does behind a silent firewall; and our own way of downloading."""
+def test_a_hanging_download_is_given_up(tmp_path, monkeypatch):
+    """torchvision's download hangs so behind a silent firewall."""
     monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
     monkeypatch.setattr("torchvision.datasets.MNIST", lambda *_, **__: time.sleep(5))
-
-
-def test_a_hanging_download_is_given_up(tmp_path, slow_mnist):
     with pytest.raises(OSError, match="no progress"):
         data._download(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", [lambda good: good[:1000], lambda good: b"", lambda good: good[:-1] + b"x"])
-def test_a_damaged_file_is_named_with_its_cure(tmp_path, monkeypatch, damage):
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    good = b"not really MNIST" * 100
-    for name in data.MNIST_MD5:
-        monkeypatch.setitem(data.MNIST_MD5, name, hashlib.md5(good).hexdigest())
-        (raw / name).write_bytes(good)
-    (raw / "t10k-images-idx3-ubyte").write_bytes(damage(good))
+def test_without_a_home_the_sample_is_taken(monkeypatch, caplog):
+    monkeypatch.delenv("DIFFAE_DATA_DIR")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as in a container, for a user without an entry
+    assert core.load_mnist("test").source == "sample" and "Could not determine home directory" in caplog.text
+
+
+@pytest.fixture
+def ordinary_user():
+    """Nobody, where the tests are run by root, whom no permission stops."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def closed_folder(tmp_path):
+    tmp_path.chmod(0)
+    yield tmp_path
+    os.seteuid(os.getuid())
+    tmp_path.chmod(0o700)
+
+
+def test_another_users_folder_gives_the_sample(closed_folder, ordinary_user, monkeypatch, caplog):
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(closed_folder / "cache"))
+    assert core.load_mnist("test").source == core.load_mnist("train").source == "sample"
+    assert len(caplog.records) == 1 and "Permission denied" in caplog.text
+
+
+# IDX files
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+def small_set(seed: int, train: int = 36, test: int = 6) -> dict[str, bytes]:
+    """The content of the four files of a set of small size."""
+    dice = np.random.default_rng(seed)
+    shapes = {"train-images-idx3": (train, 28, 28), "t10k-images-idx3": (test, 28, 28)}
+    shapes |= {"train-labels-idx1": (train,), "t10k-labels-idx1": (test,)}
+    arrays = {name: dice.integers(0, 4 if len(shape) == 1 else 256, shape) for name, shape in shapes.items()}
+    return {f"{name}-ubyte": idx(array) for name, array in arrays.items()}
+
+
+@pytest.fixture
+def small_mnist(monkeypatch):
+    """A small set which is taken for MNIST, and has a training digit for each of the sample's test digits."""
+    files = small_set(0)
+    for name, content in files.items():
+        monkeypatch.setitem(data.MNIST_MD5, name, hashlib.md5(content).hexdigest())
+    sample = core.load_sample("test")
+    monkeypatch.setattr(data, "_sample", lambda is_test: (sample, torch.tensor([3, 5])))
+    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
+    return files
+
+
+def write(folder, files: dict[str, bytes], zipped: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}{'.gz' if zipped else ''}").write_bytes(gzip.compress(content) if zipped else content)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("place", ["MNIST/raw", "."])
+def test_the_official_files_are_used_as_they_are(tmp_path, monkeypatch, small_mnist, place, zipped):
+    write(tmp_path / place, small_mnist, zipped)
+    before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
-    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.*delete it"):
+    train, validation, test = map(core.load_mnist, data.SPLITS)
+    assert (len(train), len(validation), len(test)) == (31, 3, 6) and test.source == "mnist"
+    assert test.pixels.numpy().tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
+    assert bytes(test.labels.tolist()) == small_mnist["t10k-labels-idx1-ubyte"][8:]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_folder_is_not_remembered(tmp_path, monkeypatch, small_mnist):
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path / "mistyped"))
+    assert core.load_mnist("test").source == "sample"
+    write(tmp_path / "data", small_mnist)
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path / "data"))
+    assert core.load_mnist("test").source == "mnist"
+    write(tmp_path / "mistyped", small_mnist)
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path / "mistyped"))
+    assert core.load_mnist("test").source == "mnist"
+
+
+def test_another_users_files_give_the_sample(monkeypatch, small_mnist, caplog):
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to other users
+        os.chmod(folder, 0o755)
+        write(Path(folder), small_mnist)
+        for path in Path(folder).iterdir():
+            path.chmod(0)
+        monkeypatch.setenv("DIFFAE_DATA_DIR", folder)
+        os.seteuid(os.geteuid() or 65534)
+        try:
+            assert core.load_mnist("test").source == "sample" and "Permission denied" in caplog.text
+        finally:
+            os.seteuid(os.getuid())
+
+
+DAMAGES = [
+    lambda good: good[:100],
+    lambda good: b"",
+    lambda good: good[:-1] + b"\xff\xff",
+    lambda good: good[:10] + b"\xff" * 10 + good[20:],
+]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_with_a_hint(tmp_path, monkeypatch, small_mnist, damage, zipped):
+    write(tmp_path, small_mnist, zipped)
+    path = tmp_path / f"t10k-images-idx3-ubyte{'.gz' if zipped else ''}"
+    path.write_bytes(damage(path.read_bytes()))
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.* damaged.*delete it"):
+        core.load_mnist("test")
+    assert len(core.load_mnist("train")) == 31
+
+
+def test_a_flipped_bit_is_no_other_set(tmp_path, monkeypatch, small_mnist):
+    name = "t10k-images-idx3-ubyte"
+    write(tmp_path, small_mnist | {name: small_mnist[name][:-1] + bytes([small_mnist[name][-1] ^ 1])})
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match=f"{name}.*truncated or damaged"):
         core.load_mnist("test")
 
 
-@pytest.mark.parametrize("load", [core.load_mnist, core.load_sample])
-def test_unknown_split(load):
-    with pytest.raises(ValueError, match='"train" or "test", got \'validation\''):
-        load("validation")
+def test_another_set_is_called_so(tmp_path, monkeypatch, small_mnist):
+    write(tmp_path / "MNIST" / "raw", small_set(1))
+    monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="another set such as Fashion-MNIST; .*load_digits.*--data") as error:
+        core.load_mnist("train")
+    assert "damaged" not in str(error.value)
 
 
-def test_as_images_takes_what_people_have():
-    grey = np.arange(784, dtype=np.uint8).reshape(28, 28)
-    wanted = torch.from_numpy(grey).float()[None, None] / 255
-    for picture in (grey, torch.from_numpy(grey), Image.fromarray(grey), grey[None], grey[None, None], wanted):
-        assert torch.equal(core.as_images(picture), wanted)
-    with pytest.raises(ValueError, match="grey pictures"):
-        core.as_images(np.zeros((1, 3, 28, 28), np.uint8))
-    with pytest.raises(ValueError, match="grey pictures"):
-        core.as_images(np.zeros((28, 28, 3), np.uint8))
-    with pytest.raises(ValueError, match="int64"):
-        core.as_images(np.zeros((28, 28), np.int64))
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("place", [".", "raw", "FashionMNIST/raw"])
+def test_load_digits_takes_idx_files_of_another_set(tmp_path, place, zipped):
+    files = small_set(1)
+    write(tmp_path / place, files, zipped)
+    train, validation, test = core.load_digits(tmp_path)
+    assert (len(train), len(validation), len(test)) == (33, 3, 6)
+    assert test.pixels.numpy().tobytes() == files["t10k-images-idx3-ubyte"][16:]
+    together = torch.cat([train.pixels, validation.pixels]).flatten(1)
+    own = np.frombuffer(files["train-images-idx3-ubyte"], np.uint8, offset=16).reshape(36, 784)
+    assert sorted(map(bytes, together.numpy())) == sorted(map(bytes, own))
+    assert train.names == test.names == ("0", "1", "2", "3")
 
 
-def drawing(size, background, ink, box):
-    picture = Image.new("RGB", size, background)
-    picture.paste(ink, box)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+def test_load_digits_takes_kaggles_spelling(tmp_path):
+    write(tmp_path, {name.replace("-idx", ".idx"): content for name, content in small_set(1).items()})
+    assert [len(part) for part in core.load_digits(tmp_path)] == [33, 3, 6]
 
 
-def test_read_digit_makes_ink_on_paper_look_like_mnist():
-    on_white = core.read_digit(drawing((300, 200), "white", "black", (200, 20, 220, 140)))
-    on_black = core.read_digit(drawing((300, 200), "black", "white", (200, 20, 220, 140)))
-    assert on_white.shape == (1, 1, 28, 28) and on_white.dtype == torch.float32
-    torch.testing.assert_close(on_white, on_black)
-    rows, columns = (on_white[0, 0] > 0.5).nonzero().T
-    assert rows.max() - rows.min() == 19 and rows.min() in (4, 5) and abs(columns.float().mean() - 14) < 1
+def test_load_digits_names_a_damaged_idx_file(tmp_path):
+    files = small_set(1)
+    write(tmp_path, files | {"train-labels-idx1-ubyte": files["train-labels-idx1-ubyte"][:-1]})
+    with pytest.raises(ValueError, match="train-labels-idx1-ubyte.*damaged"):
+        core.load_digits(tmp_path)
 
 
-def test_read_digit_takes_a_digit_of_mnist_as_it_is(sample):
-    buffer = io.BytesIO()
-    Image.fromarray(sample.pixels[0, 0].numpy()).save(buffer, "PNG")
-    assert torch.equal(core.read_digit(buffer.getvalue()), sample.images[:1])
+# Digits
 
 
-def test_read_digit_takes_a_photograph():
-    """Grey, grainy paper, 16 bits, and a camera that was held sideways."""
-    grain = np.random.default_rng(0).normal(165, 4, (300, 200)).clip(0, 255).astype(np.uint8)
-    grain[60:240, 95:105] = 40
-    upright = Image.fromarray(grain)
-    sideways, exif, files = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif(), [io.BytesIO() for _ in range(3)]
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    upright.save(files[0], "PNG")
-    sideways.save(files[1], "PNG", exif=exif)
-    Image.fromarray(grain.astype(np.uint16) * 256).save(files[2], "PNG")
-    for file in files:
-        digit = core.read_digit(file.getvalue())[0, 0]
-        assert (digit > 0.2).float().mean() < 0.1 and (digit[6:22, 13:15] > 0.9).any(dim=1).all()
+IMAGES = np.random.default_rng(0).integers(0, 256, (24, 28, 28), dtype=np.uint8)
+LABELS = np.arange(24) % 3
 
 
-def test_read_digit_takes_transparent_paper():
-    picture = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
-    picture.paste((0, 0, 0, 255), (45, 10, 55, 90))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    assert core.read_digit(buffer.getvalue())[0, 0, 14, 14] == 1
+def test_digits_are_a_torch_dataset():
+    digits = core.load_sample("test")
+    image, label = digits[3]
+    assert torch.equal(image, digits.images[3]) and image.dtype == torch.float32 and 0.5 < image.max() <= 1
+    assert image.shape == (1, 28, 28) and isinstance(label, int) and label == digits.labels[3]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("parts", "error", "message"),
     [
-        (b"", "expected a picture"),
-        (b"GIF89a, and then no more", "expected a picture"),
-        (drawing((50, 50), "white", "white", (0, 0, 1, 1)), "empty picture"),
-        (drawing((28, 28), "black", "black", (0, 0, 1, 1)), "empty picture"),
-        (drawing((5000, 4000), "white", "black", (0, 0, 1, 1)), "16 megapixels, got 5000 x 4000"),
+        ((IMAGES, LABELS), TypeError, "ndarray and ndarray: use Digits.from_arrays"),
+        ((torch.zeros(2, 1, 28, 28), torch.zeros(2).long()), ValueError, "float32.*from_arrays"),
+        ((torch.zeros(1, 28, 28).byte(), torch.zeros(1).long()), ValueError, "keep one digit as"),
+        ((torch.zeros(2, 1, 28, 28).byte(), torch.zeros(3).long()), ValueError, "one label for each"),
+        ((torch.zeros(2, 1, 28, 28).byte(), torch.tensor([0, 10])), ValueError, "from 0 to 9.*got labels from 0 to 10"),
+        ((torch.zeros(2, 1, 28, 28).byte(), torch.tensor([-1, 0]), ()), ValueError, "from -1 to -1"),
     ],
 )
-def test_read_digit_refuses(content, message):
-    with pytest.raises(ValueError, match=message):
-        core.read_digit(content)
+def test_digits_check_what_they_are_made_of(parts, error, message):
+    with pytest.raises(error, match=message):
+        core.Digits(*parts)
 
 
-def test_read_digit_of_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        core.read_digit(tmp_path / "none.png")
+def test_spaced_takes_an_even_share():
+    digits = core.Digits.from_arrays(IMAGES[:10], range(10))
+    assert digits.spaced(10).labels.tolist() == list(range(10))
+    assert digits.spaced(4).labels.tolist() == [0, 2, 5, 7]
+    for wrong in (0, 11, 2.0):
+        with pytest.raises(ValueError, match="count"):
+            digits.spaced(wrong)
+
+
+def test_split_holds_out_two_twelfths():
+    digits = core.Digits.from_arrays(np.zeros((60, 28, 28), np.uint8), range(60))
+    parts = digits.split()
+    assert [len(part) for part in parts] == [50, 5, 5]
+    assert sorted(torch.cat([part.labels for part in parts]).tolist()) == list(range(60))
+    assert all(torch.equal(a.labels, b.labels) for a, b in zip(parts, digits.split(0)))
+    assert not torch.equal(parts[2].labels, digits.split(1)[2].labels)
+    assert [len(part) for part in digits.subset(slice(12)).split()] == [10, 1, 1]
+    with pytest.raises(ValueError, match="12 or more digits to split, got 11"):
+        digits.subset(slice(11)).split()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES, IMAGES[:, None], IMAGES[..., None], torch.from_numpy(IMAGES), IMAGES / 255, (IMAGES / 255).astype("f4")],
+)
+@pytest.mark.parametrize("labels", [LABELS, LABELS.tolist(), torch.from_numpy(LABELS), LABELS[:, None].astype("u1")])
+def test_from_arrays(images, labels):
+    digits = core.Digits.from_arrays(images, labels)
+    assert torch.equal(digits.pixels, torch.from_numpy(IMAGES)[:, None]) and digits.pixels.is_contiguous()
+    assert digits.labels.tolist() == LABELS.tolist() and digits.labels.dtype == torch.int64
+    assert digits.names == ("0", "1", "2") and digits.num_classes == 3 and digits.source == "arrays"
+
+
+def test_from_arrays_with_names_and_without_labels():
+    named = core.Digits.from_arrays(IMAGES, LABELS, ["circle", "cross", "square", "star"])
+    assert named.names == ("circle", "cross", "square", "star") and named.subset([0]).names == named.names
+    unlabelled = core.Digits.from_arrays(IMAGES)
+    assert unlabelled.num_classes == 0 and unlabelled.labels.tolist() == [-1] * 24
+    assert [part.num_classes for part in unlabelled.split()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_from_arrays_turns_colour_into_luminance(axis):
+    colours = torch.eye(3)[:, :, None, None].expand(3, 3, 28, 28)  # red, green, blue
+    for images in (colours, (colours * 255).byte()):
+        digits = core.Digits.from_arrays(images.movedim(1, axis))
+        assert digits.pixels[:, 0, 0, 0].tolist() == [76, 150, 29] and digits.pixels.shape == (3, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "message"),
+    [
+        (IMAGES.reshape(24, 784), None, ValueError, "got \\(24, 784\\): .*reshape\\(-1, 28, 28\\)"),
+        (IMAGES.astype(float), None, ValueError, "values from 0 to 255: divide"),
+        (np.full((2, 28, 28), np.nan), None, ValueError, "nan"),
+        (IMAGES.astype("int32"), None, ValueError, "int32: convert with .astype"),
+        (["a.png"], None, TypeError, "images as an array or a tensor, got list"),
+        (IMAGES, LABELS[:5], ValueError, "one label for each"),
+        (IMAGES, np.eye(3)[LABELS], ValueError, "argmax"),
+        (IMAGES, LABELS / 2, ValueError, "float64: convert"),
+        (IMAGES, LABELS - 1, ValueError, "-1 to 1: number the classes"),
+        (IMAGES, ["cat"] * 24, TypeError, "numpy.unique"),
+    ],
+)
+def test_from_arrays_says_what_is_wrong(images, labels, error, message):
+    with pytest.raises(error, match=message):
+        core.Digits.from_arrays(images, labels)
+    with pytest.raises(ValueError, match="got labels from 0 to 2, and 2 names"):
+        core.Digits.from_arrays(IMAGES, LABELS, ["too", "few"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of 15 pictures: of class a with a bright left half, of b with a bright right one."""
+    for name, box in (("b", (14, 0, 28, 28)), ("a", (0, 0, 14, 28))):
+        (tmp_path / name).mkdir()
+        for number in range(15):
+            picture = Image.new("L", (28, 28))
+            picture.paste(200 + number, box)
+            picture.save(tmp_path / name / f"{number:02}.png")
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "a" / ".hidden.png").write_text("no picture")
+    (tmp_path / ".cache").mkdir()
+    return tmp_path
+
+
+def test_from_folder_takes_a_class_from_each_sub_folder(folder):
+    digits = core.Digits.from_folder(folder)
+    assert digits.names == ("a", "b") and digits.labels.tolist() == [0] * 15 + [1] * 15 and digits.source == "folder"
+    assert digits.pixels[:, 0, 14, 0].tolist() == [*range(200, 215), *[0] * 15]
+    assert digits.pixels[:, 0, 14, 27].tolist() == [*[0] * 15, *range(200, 215)]
+
+
+def test_a_folder_of_pictures_alone_has_no_labels(folder):
+    digits = core.Digits.from_folder(folder / "b")
+    assert len(digits) == 15 and digits.names == () and digits.labels.unique().tolist() == [-1]
+
+
+def test_from_folder_scales_and_keeps_proportions(folder):
+    wide = Image.new("RGB", (200, 100), "white")
+    wide.paste("black", (50, 0, 150, 100))  # a square, as high as the picture
+    (folder / "c").mkdir()
+    wide.save(folder / "c" / "wide.jpg")
+    image = core.Digits.from_folder(folder, image_size=40).images[-1, 0]
+    rows, columns = (image < 0.5).nonzero().T
+    assert image.shape == (40, 40) and rows.unique().tolist() == columns.unique().tolist() == list(range(10, 30))
+    assert image[0].min() == 1  # added paper has the border's colour
+
+
+def test_from_folder_says_what_is_wrong(folder, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        core.Digits.from_folder(folder / "none")
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty, got none: lay pictures into one sub-folder for each class"):
+        core.Digits.from_folder(folder)
+    (folder / "empty" / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="broken.png"):
+        core.Digits.from_folder(folder)
+    shutil.rmtree(folder / "empty")
+    monkeypatch.setenv("HOME", str(folder))
+    assert len(core.Digits.from_folder("~")) == 30
+
+
+class Pictures(Dataset):
+    """A map-style data set that never raises an IndexError, with names, of colour PIL images."""
+
+    classes = ["a", "b", "c"]
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return Image.fromarray(IMAGES[index % 24]).convert("RGB"), int(LABELS[index % 24])
+
+
+def test_from_dataset():
+    own = core.Digits.from_dataset(Pictures())
+    assert torch.equal(own.pixels[:, 0], torch.from_numpy(IMAGES)) and own.labels.tolist() == LABELS.tolist()
+    assert own.names == ("a", "b", "c") and own.source == "dataset"
+    tensors = torch.from_numpy(IMAGES).float()[:, None] / 255
+    unlabelled = core.Digits.from_dataset(TensorDataset(tensors))
+    assert torch.equal(unlabelled.pixels, own.pixels) and unlabelled.num_classes == 0
+    again = core.Digits.from_dataset(TensorDataset(tensors, torch.from_numpy(LABELS)))
+    assert torch.equal(again.pixels, own.pixels) and again.names == ("0", "1", "2")
+    assert torch.equal(core.Digits.from_dataset(list(tensors)).pixels, own.pixels)
+
+
+def test_from_dataset_says_what_is_wrong():
+    with pytest.raises(ValueError, match="one size, got \\[\\(28, 28\\), \\(30, 28\\)\\]: .*Resize"):
+        core.Digits.from_dataset([np.zeros((28, 28)), np.zeros((30, 28))])
+    with pytest.raises(ValueError, match="pairs, or images, got 0 items"):
+        core.Digits.from_dataset([])
+
+
+def test_check_digits():
+    digits = core.Digits.from_arrays(IMAGES, LABELS)
+    assert data.check_digits(digits, 28) is digits
+    with pytest.raises(TypeError, match="expected Digits, got ndarray"):
+        data.check_digits(IMAGES)
+    with pytest.raises(ValueError, match="of 32 x 32 pixels, got 28 x 28: .*load_digits\\(path, 32\\)"):
+        data.check_digits(digits, 32)
+
+
+# load_digits
+
+
+def test_load_digits_splits_a_folder(folder):
+    parts = core.load_digits(folder, 32)
+    assert [len(part) for part in parts] == [26, 2, 2] and parts[0].pixels.shape == (26, 1, 32, 32)
+    assert all(part.names == ("a", "b") for part in parts)
+
+
+def test_load_digits_keeps_a_folders_own_parts(folder, tmp_path_factory):
+    whole = tmp_path_factory.mktemp("whole")
+    shutil.copytree(folder, whole / "train")
+    shutil.copytree(folder, whole / "test")
+    assert [len(part) for part in core.load_digits(whole)] == [28, 2, 30]
+    shutil.copytree(folder, whole / "validation")
+    assert [len(part) for part in core.load_digits(whole)] == [30, 30, 30]
+    shutil.rmtree(whole / "test" / "b")
+    with pytest.raises(ValueError, match="same classes in each part"):
+        core.load_digits(whole)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "lengths"),
+    [
+        ({"images": IMAGES, "labels": LABELS}, [20, 2, 2]),
+        ({"images": IMAGES}, [20, 2, 2]),
+        ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:5], "y_test": LABELS[:2].repeat(3)[:5]}, [22, 2, 5]),
+        (
+            {f"{part}_images": IMAGES for part in ("train", "val", "test")}
+            | {f"{part}_labels": LABELS[:, None] for part in ("train", "val", "test")},
+            [24, 24, 24],
+        ),
+    ],
+)
+def test_load_digits_takes_npz_files(tmp_path, arrays, lengths):
+    np.savez(tmp_path / "own.npz", **arrays)
+    parts = core.load_digits(tmp_path / "own.npz")
+    assert [len(part) for part in parts] == lengths
+    names = () if list(arrays) == ["images"] else ("0", "1", "2")  # the second test part lacks a class
+    assert all(part.names == names for part in parts)
+    assert core.load_digits(tmp_path / "own.npz", 32)[0].pixels.shape[2:] == (32, 32)
+
+
+def test_load_digits_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such path"):
+        core.load_digits(tmp_path / "none")
+    with pytest.raises(ValueError, match="got none: lay pictures"):
+        core.load_digits(tmp_path)
+    np.savez(tmp_path / "other.npz", data=IMAGES)
+    with pytest.raises(ValueError, match="named images and labels.*got \\['data'\\]"):
+        core.load_digits(tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("no arrays")
+    np.save(tmp_path / "one.npy", IMAGES)
+    for name in ("text.npz", "one.npy"):
+        with pytest.raises(ValueError, match=f"an .npz file of arrays of numbers, got .*{name}"):
+            core.load_digits(tmp_path / name)

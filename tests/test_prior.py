@@ -1,86 +1,188 @@
-"""Priors over latents, on latents whose distribution is known."""
+"""The latent prior, on latents whose distribution is known."""
 
 import pytest
 import torch
 
 import diffae_core as core
+from diffae_core.autoencoder import SimpleAutoencoder
+
+MEAN, STD = 0.7, 0.5  # of the planted Gaussian
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+class GaussianPrior(core.LatentPrior):
+    """Its velocity is the best there is for latents N(MEAN, STD^2): what training would come to."""
+
+    def forward(self, x, noise_rate, labels):
+        noise_rate = noise_rate[:, None]
+        signal = (1 - noise_rate**2).clamp(min=0).sqrt()
+        away = (x - signal * MEAN) / (signal**2 * STD**2 + noise_rate**2)
+        clean, noise = MEAN + signal * STD**2 * away, noise_rate * away
+        return core.velocity(clean, noise, signal, noise_rate)
 
 
 @pytest.fixture(scope="module")
-def planted():
-    """Two clusters in four dimensions, a third and two thirds of the latents."""
-    latents = 0.3 * torch.randn(3000, 4, generator=seeded())
-    latents[:1000] += torch.tensor([1.5, 0.0, 0.0, 0.0])
-    latents[1000:] -= torch.tensor([0.0, 1.0, 0.0, 0.0])
-    return latents
+def gaussian():
+    return GaussianPrior(latent_dim=2, width=4, depth=1, device="cpu")
 
 
-def shares_near(latents):
-    return [
-        (latents - torch.tensor(centre)).norm(dim=1).lt(1).float().mean().item()
-        for centre in ((1.5, 0, 0, 0), (0, -1.0, 0, 0))
-    ]
+def test_samples_have_the_gaussians_mean_and_deviation(gaussian):
+    sampled = gaussian.sample_latents(10_000, generator=core.seeded(0))
+    assert sampled.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert sampled.std().item() == pytest.approx(STD, abs=0.02)  # 200 steps: 0.491
 
 
-def test_a_latent_ddim_learns_two_clusters(planted):
+@pytest.mark.parametrize(("start", "time"), [(3.0, 0.2), (3.0, 0.5), (-1.0, 0.5), (0.7, 0.8)])
+def test_refining_gives_the_posteriors_mean_and_variance(gaussian, start, time):
+    """y = signal z + noise_rate e, then x_0 given y, for x_0 ~ N(MEAN, STD^2): both steps are Gaussian."""
+    signal, noise_rate = (rate.item() for rate in core.CosineSchedule().rates(torch.tensor(time)))
+    refined = gaussian.refine(torch.full((10_000, 2), start), time, num_steps=150, generator=core.seeded(0))
+    variance_y = signal**2 * STD**2 + noise_rate**2
+    gain = signal * STD**2 / variance_y
+    posterior_variance = STD**2 * noise_rate**2 / variance_y
+    assert refined.mean().item() == pytest.approx(MEAN + gain * signal * (start - MEAN), abs=0.02)
+    assert refined.var().item() == pytest.approx(posterior_variance + gain**2 * noise_rate**2, rel=0.07)
+
+
+def test_refining_at_time_0_changes_nothing_and_at_time_1_forgets_its_input(small_prior):
+    one, other = torch.randn(2, 5, 16)
+    labels = torch.arange(5)
+    assert torch.equal(small_prior.refine(one, 0, labels=labels), one)
+    settings = {"labels": labels, "num_steps": 5}
+    found, forgotten = (small_prior.refine(z, 1.0, generator=core.seeded(1), **settings) for z in (one, other))
+    torch.testing.assert_close(found, forgotten, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found, small_prior.sample_latents(5, generator=core.seeded(1), **settings), atol=1e-4, rtol=1e-4
+    )
+    kept, other = (small_prior.refine(z, 0.3, generator=core.seeded(1), **settings) for z in (one, other))
+    assert (kept - other).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("guidance", [0, 1, 1.5, 4])
+def test_guidance_0_is_unconditional_1_conditional_and_more_goes_beyond(small_prior, guidance):
+    labels, none = torch.tensor([3, 1, 9]), torch.full((3,), 10)
+
+    def denoiser(x, times, _):
+        signal, noise_rate = core.CosineSchedule().rates(times, 2)
+        conditional, unconditional = (small_prior(x, noise_rate.flatten(), asked) for asked in (labels, none))
+        v = (1 - guidance) * unconditional + guidance * conditional
+        return core.from_velocity(x, v, signal, noise_rate)
+
+    settings = {"guidance": guidance, "num_steps": 5, "eta": 0.0}
+    found = small_prior.sample_latents(3, labels, generator=core.seeded(2), **settings)
+    with torch.no_grad():
+        x_T = torch.randn(3, 16, generator=core.seeded(2))
+        torch.testing.assert_close(found, core.ddim_sample(denoiser, x_T, core.step_times(5)), atol=1e-4, rtol=1e-4)
+    anything = small_prior.sample_latents(3, generator=core.seeded(2), **settings)
+    assert torch.equal(found, anything) is (guidance == 0)
+
+
+def test_one_label_for_all_is_a_label_for_each(small_prior):
+    settings = {"num_steps": 3, "eta": 0.0}
+    one, each = (
+        small_prior.sample_latents(4, labels, generator=core.seeded(0), **settings)
+        for labels in (7, torch.full((4,), 7))
+    )
+    assert torch.equal(one, each)
+    z = torch.randn(4, 16)
+    one, each = (small_prior.refine(z, labels=labels, generator=core.seeded(0), **settings) for labels in (7, [7] * 4))
+    assert torch.equal(one, each)
+
+
+def test_dropped_labels_reach_the_null_embedding(small_prior, small_autoencoder, sample, monkeypatch):
+    digits = sample.spaced(2000)
+    run, seen, plain_loss = core.train_latent_prior(small_prior, digits, small_autoencoder), [], small_prior.loss
+    monkeypatch.setattr(small_prior, "loss", lambda *values: seen.append(values) or plain_loss(*values))
+    run.batch_loss(torch.arange(2000), core.seeded(0)).backward()
+    ((latents, times, noise, shown),) = seen
+    hidden = shown == 10
+    assert torch.equal(shown[~hidden], digits.labels[~hidden]) and 0.12 < hidden.float().mean() < 0.18
+    assert torch.equal(latents, small_autoencoder.encode_dataset(digits).tensors[0])
+    assert (small_prior.label_embedding.weight.grad.abs().sum(dim=1) > 0).all()
+    alone = small_prior.label_embedding.weight.grad[10]
+    small_prior.zero_grad()
+    (plain_loss(latents, times, noise, shown)[hidden].sum() / 2000).backward()
+    torch.testing.assert_close(small_prior.label_embedding.weight.grad[10], alone)
+    assert not small_prior.label_embedding.weight.grad[:10].any()
+
+
+class Planted(SimpleAutoencoder):
+    """ "Encodes" into two clusters in four dimensions: digits below 5 near the one, the others near the other."""
+
+    def encode_dataset(self, digits):
+        z, high = 0.3 * torch.randn(len(digits), 4, generator=core.seeded(0)), digits.labels >= 5
+        z[~high] += torch.tensor([1.5, 0, 0, 0])
+        z[high] -= torch.tensor([0, 1.0, 0, 0])
+        return torch.utils.data.TensorDataset(z, digits.labels)
+
+
+def share_near_the_first(latents):
+    first, second = ((latents - torch.tensor(centre)).norm(dim=1) < 1 for centre in ((1.5, 0, 0, 0), (0, -1.0, 0, 0)))
+    assert (first | second).float().mean() > 0.8
+    return first.float().mean().item()
+
+
+def test_a_prior_learns_two_clusters_and_which_label_is_in_which(sample):
+    digits = sample.subset((sample.labels < 5).float().cumsum(0).lt(1000) | (sample.labels >= 5))
     torch.manual_seed(0)
     prior = core.LatentPrior(latent_dim=4, width=64, depth=3, device="cpu")
-    untrained = prior.sample_latents(500, seeded())
-    for _ in core.train_latent_prior(
-        prior, planted, core.TrainingConfig(epochs=30, batch_size=100, learning_rate=3e-3)
-    ):
+    config = core.TrainingConfig(epochs=30, batch_size=100, learning_rate=3e-3)
+    for _ in core.train_latent_prior(prior, digits, Planted(4, device="cpu"), config):
         pass
-    first, second = shares_near(prior.sample_latents(2000, seeded()))
-    assert first == pytest.approx(1 / 3, abs=0.06) and second == pytest.approx(2 / 3, abs=0.06)
-    assert sum(shares_near(untrained)) < 0.6
+    settings = {"num_steps": 50, "generator": core.seeded(0)}
+    expected = (digits.labels < 5).float().mean().item()
+    assert share_near_the_first(prior.sample_latents(2000, **settings)) == pytest.approx(expected, abs=0.1)
+    assert share_near_the_first(prior.sample_latents(500, 2, **settings)) > 0.85
+    assert share_near_the_first(prior.sample_latents(500, 7, **settings)) < 0.05
+    far = torch.tensor([2.5, 0.7, 0.7, 0.7]).expand(500, 4)
+    assert share_near_the_first(prior.refine(far, 0.7, labels=2, **settings)) > 0.85
 
 
-@pytest.mark.parametrize("components", [1, 2])
-def test_mixtures_have_the_latents_mean_and_covariance(planted, components):
-    drawn = core.MixturePrior(planted, components).sample_latents(20_000, seeded())
-    assert drawn.dtype == torch.float32
-    torch.testing.assert_close(drawn.mean(0), planted.mean(0), atol=0.03, rtol=0)
-    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(planted.T), atol=0.05, rtol=0)
-    assert (sum(shares_near(drawn)) > 0.9) is (components == 2)
+def test_a_prior_without_labels(small_autoencoder, sample):
+    prior = core.LatentPrior(16, 16, 2, num_classes=0, device="cpu")
+    config = core.TrainingConfig(epochs=1, batch_size=100)
+    losses = [record.loss for record in core.train_latent_prior(prior, sample.spaced(500), small_autoencoder, config)]
+    assert len(losses) == 5 and prior.sample_latents(3, num_steps=2).shape == (3, 16)
+    with pytest.raises(ValueError, match=r"expected labels \(3,\)"):
+        prior.sample_latents(3, 1)
 
 
-def test_same_seed_same_latents(planted):
-    torch.manual_seed(0)
-    for prior in (core.LatentPrior(4, 16, 2, device="cpu"), core.MixturePrior(planted, 2)):
-        torch.nn.init.normal_(prior.head.weight) if isinstance(prior, core.LatentPrior) else None
-        first, again, other = (prior.sample_latents(5, seeded(seed)) for seed in (1, 1, 2))
-        assert first.shape == (5, 4) and torch.equal(first, again) and not torch.equal(first, other)
+def test_the_seed_decides(small_prior):
+    first, again, other = (small_prior.sample_latents(5, num_steps=3, generator=core.seeded(s)) for s in (1, 1, 2))
+    assert first.shape == (5, 16) and torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_saved_and_loaded(tmp_path):
-    prior = core.LatentPrior(4, 16, 2, device="cpu")
-    torch.nn.init.normal_(prior.head.weight)
-    prior.save_checkpoint(tmp_path / "prior.pt")
-    loaded = core.LatentPrior.from_pretrained(tmp_path / "prior.pt", device="cpu")
-    assert torch.equal(loaded.sample_latents(3, seeded()), prior.sample_latents(3, seeded()))
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        *(
+            ({"labels": labels}, ValueError, "expected labels")
+            for labels in (10, -1, 2.5, True, torch.arange(4), [1, 11, 2])
+        ),
+        ({"guidance": -1}, ValueError, "guidance to be a number from 0"),
+        ({"guidance": float("nan")}, ValueError, "guidance"),
+        ({"num_steps": 0}, ValueError, "num_steps"),
+        ({"eta": 2}, ValueError, "eta"),
+        ({"generator": 0}, TypeError, r"torch\.Generator"),
+        ({"generator": [1]}, TypeError, r"torch\.Generator"),
+    ],
+)
+def test_bad_arguments(small_prior, bad, error, message):
+    with pytest.raises(error, match=message):
+        small_prior.sample_latents(3, **bad)
+    with pytest.raises(error, match=message):
+        small_prior.refine(torch.randn(3, 16), **bad)
 
 
-def test_bad_arguments(planted):
-    prior = core.LatentPrior(4, 16, 2, device="cpu")
+def test_bad_times_counts_and_sizes(small_prior, small_autoencoder, sample):
+    for time in (-0.1, 1.1, float("nan"), "late", torch.rand(3)):
+        with pytest.raises(ValueError, match="expected diffusion_time to be a number from 0 to 1"):
+            small_prior.refine(torch.randn(3, 16), time)
     with pytest.raises(ValueError, match="n to be a whole number of 1 or more"):
-        prior.sample_latents(0)
-    with pytest.raises(ValueError, match="expected latents .*4"):
-        core.train_latent_prior(prior, planted[:, :3].contiguous())
-    with pytest.raises(ValueError, match="components to be a whole number"):
-        core.MixturePrior(planted, 0)
-    with pytest.raises(ValueError, match="width to be a whole number"):
-        core.LatentPrior(width=0)
-    with pytest.raises(ValueError, match="time_embedding_dim to be a multiple of 2"):
-        core.LatentPrior(time_embedding_dim=7)
-
-
-def test_the_shipped_prior_draws_digits_of_every_class():
-    prior, model = core.LatentPrior.from_pretrained(device="cpu"), core.DiffusionModel.from_pretrained(device="cpu")
-    judge = core.Judge.from_pretrained(device="cpu")
-    _, labels = judge.read(model.generate(prior.sample_latents(300, seeded()), 5, generator=seeded()))
-    counts = torch.bincount(labels, minlength=10)
-    assert counts.min() >= 8 and counts.max() <= 75
+        small_prior.sample_latents(0)
+    with pytest.raises(ValueError, match=r"expected latents \(N, 4\)"):
+        core.train_latent_prior(core.LatentPrior(4, device="cpu"), sample.spaced(20), small_autoencoder)
+    with pytest.raises(ValueError, match="whole numbers from 0 to 4"):
+        core.train_latent_prior(core.LatentPrior(16, num_classes=5, device="cpu"), sample.spaced(20), small_autoencoder)
+    for size, value in {"width": 0, "depth": 0, "time_embedding_dim": 7, "num_classes": -1}.items():
+        with pytest.raises(ValueError, match=f"{size} to be a whole number"):
+            core.LatentPrior(**{size: value})

@@ -1,21 +1,24 @@
-"""What no other test runs: the conda environment, which cannot be built here, and the public names."""
+"""What no other test runs: the README's code, the conda environment, the public names, what an import costs."""
 
 import re
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
 
-import pytest
+from conftest import ROOT
 
 import diffae_core as core
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    tomllib = pytest.importorskip("tomli", reason="Python 3.10 has no TOML reader: the newer versions check this")
-
-ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
+
+
+def test_the_readmes_code_runs_as_pasted(tmp_path, monkeypatch):
+    """Every block after the one before it, in one session, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    blocks, session = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S), {}
+    assert blocks
+    for number, block in enumerate(blocks, start=1):
+        exec(compile(block, f"<block {number} of README.md>", "exec"), session)
 
 
 def split_bound(requirement: str) -> tuple[str, str]:
@@ -26,45 +29,39 @@ def split_bound(requirement: str) -> tuple[str, str]:
 def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert extras["test"].pop(0) == "diffae-core[lab,uncertainty]"
-    wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + extras["test"]))
+    listed = [requirement for requirement in extras["test"] if not requirement.startswith("diffae-core")]
+    wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + listed))
     wanted["python"] = project["requires-python"]
     lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()
-    entries = [line.strip().removeprefix("- ") for line in lines]
-    assert entries[-1].split("  #")[0] == 'pip: ["-e .[uncertainty]"]'
-    found = dict(split_bound(entry.split("  #")[0]) for entry in entries[:-1])
-    assert found.pop("pip") == ""
-    assert found == wanted
-    assert all("  # " in entry for entry in entries[1:-1]), "each package says what it is for"
+    entries = [line.strip().removeprefix("- ").split("  #")[0] for line in lines]
+    assert entries[-1] == 'pip: ["-e .[uncertainty,onnx,docs]"]'
+    found = dict(map(split_bound, entries[:-1]))
+    assert found.pop("pip") == "" and found == wanted
 
 
-def test_public_names_exist_and_are_documented():
-    for name in core.__all__:
-        assert getattr(core, name).__doc__, name
-
-
-@pytest.mark.parametrize(
-    ("section", "results", "at_least"),
-    [
-        ("What comes back", "RESULTS.md", 15),
-        ("How fast", "benchmarks/RESULTS.md", 5),
-        ("How it doubts", "benchmarks/UNCERTAINTY.md", 5),
-    ],
-)
-def test_the_readmes_tables_are_those_of_the_results(section, results, at_least):
-    text = (ROOT / "README.md").read_text().split(f"## {section}")[1].split("\n## ")[0]
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) >= at_least
-    assert set(rows) <= set((ROOT / results).read_text().splitlines())
+def test_public_names_exist_once_and_are_documented():
+    assert sorted(set(core.__all__)) == sorted(core.__all__)
+    assert [name for name in core.__all__ if not getattr(core, name).__doc__] == []
 
 
 def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token():
-    (command,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "/jupyter lab " in line]
-    assert "--ip=127.0.0.1" in command and "token" not in command and "password" not in command
+    commands = [line for line in (ROOT / "Makefile").read_text().splitlines() if "/jupyter lab " in line]
+    assert commands
+    for command in commands:
+        assert "--ip=127.0.0.1" in command and "token" not in command and "password" not in command
 
 
-def test_importing_the_package_imports_nothing_that_is_slow_and_not_needed_yet():
-    slow = {"torchvision", "matplotlib", "ipywidgets", "sklearn", "torchmetrics", "torch._dynamo"}
-    code = f"import sys, diffae_core; print(*{slow} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+FIRST_DIGIT = """
+import socket, sys
+def refuse(*_): raise OSError("no network")
+socket.socket.connect = socket.getaddrinfo = refuse
+import diffae_core as core
+print(*{"torchvision", "matplotlib", "ipywidgets", "sklearn", "torchmetrics", "torch._dynamo"} & set(sys.modules))
+z = core.SimpleAutoencoder.from_pretrained().encode(core.load_sample("test").images[:1]).detach()
+assert core.DiffusionModel.from_pretrained().generate(z, 2).shape == (1, 1, 28, 28)
+"""
+
+
+def test_an_import_brings_nothing_slow_and_a_digit_needs_no_network():
+    found = subprocess.run([sys.executable, "-c", FIRST_DIGIT], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.split() == []

@@ -1,48 +1,44 @@
-"""The script as a person runs it: from nothing, killed and resumed, and with the shipped weights."""
+"""The script as a person runs it: from scratch, again, with the shipped weights, with options that make no sense.
 
-import os
+tests/test_own_data.py runs it on other pictures; tests/robustness has kills, full disks, a second run.
+"""
+
+import logging
+import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-import torch
+from conftest import NO_PRIOR, SMALL_RUN, all_equal, finished, saved_weights, start
 
-ROOT = Path(__file__).parent.parent
-SMALL = ["--device", "cpu", "--train-digits", "640", "--widths", "8", "16", "--block-depth", "1", "--latent-dim", "16"]
-SMALL += ["--autoencoder-epochs", "1", "--quality-digits", "0", "--num-steps", "2"]
+import diffae_core as core
+import train_ddim_mnist as script
+
+FIVE_EPOCHS = [*SMALL_RUN, "--prior-epochs", "1", "--epochs", "5"]
 
 
-def start(folder, *arguments, launcher=(), **options):
-    """Start the script in a folder that is not the repository's; it finds MNIST, or takes the sample."""
-    (folder / "elsewhere").mkdir(exist_ok=True)
-    command = [sys.executable, *launcher, ROOT / "train_ddim_mnist.py", "--output-dir", folder / "output", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder / "elsewhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Let script.main run here, on the embedded sample, and take back what it does to signals and log messages."""
+    handler, log = signal.getsignal(signal.SIGINT), logging.getLogger("diffae_core")
+    level = log.level
+    monkeypatch.setattr(core, "load_mnist", lambda split: core.load_sample("test" if split == "test" else "train"))
+    yield
+    signal.signal(signal.SIGINT, handler)
+    log.setLevel(level)
 
 
 @pytest.fixture
-def script(tmp_path):
-    return lambda *arguments: start(tmp_path, *arguments)
+def main(tmp_path):
+    return lambda *arguments: script.main(["--output-dir", str(tmp_path / "output"), *map(str, arguments)])
 
 
-def finished(process, code=0):
-    out, error = process.communicate(timeout=200)
-    assert process.returncode == code, error
-    return out, error
+def files_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - {".lock"}
 
 
-def weights(folder):
-    return torch.load(folder / "output" / "diffusion_model.pt", weights_only=True)["weights"]
-
-
-def test_from_nothing_then_again_from_what_was_written(script, tmp_path):
-    prior = ["--train-prior", "--prior-epochs", "1"]
-    out, _ = finished(script(*SMALL, *prior, "--epochs", "5"))
-    made = {path.relative_to(tmp_path / "output").as_posix() for path in (tmp_path / "output").rglob("*.*")} - {".lock"}
+def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
+    out, error = finished(start(tmp_path, *FIVE_EPOCHS))
+    made = files_in(tmp_path / "output")
     assert made == {
         "autoencoder_weights.pt",
         "diffusion_model.pt",
@@ -50,81 +46,96 @@ def test_from_nothing_then_again_from_what_was_written(script, tmp_path):
         "samples/epoch_005.png",
         "conditioned_samples.png",
         "diffusion_autoencoder_demo.png",
-        "from_nothing.png",
+        "one_as_all.png",
+        "from_scratch.png",
+        "animation.gif",
     }
-    assert all(name in out for name in made)
-    before = weights(tmp_path)
-    _, error = finished(script(*SMALL, *prior, "--epochs", "5"))
-    assert "step/s" not in error  # loaded, not trained
-    assert all(torch.equal(weight, before[name]) for name, weight in weights(tmp_path).items())
+    assert all(name in out for name in made) and "\r" not in error
+    first, *progress = [line for line in error.splitlines() if not line.startswith("MNIST could not be downloaded")]
+    assert re.match(r"cpu, 640 training digits, about \d+ minutes? on 2 cores, into .*output$", first)
+    assert all(re.match(r"(autoencoder|diffusion|prior): step \d+ of \d+, loss \d\.\d+$", line) for line in progress)
+
+    before = {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")}
+    main(*FIVE_EPOCHS)
+    assert caplog.text.count("found, so not trained") == 3 and files_in(tmp_path / "output") == made
+    assert {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")} == before
+
+    with pytest.raises(
+        ValueError, match=r"diffusion_model\.pt with widths \(8, 8\) \(it has \(8, 16\)\): use its own sizes"
+    ):
+        main(*FIVE_EPOCHS, "--widths", "8", "8")
+    with pytest.raises(
+        ValueError, match=r"autoencoder_weights\.pt with latent_dim 8 \(it has 16\).*another --output-dir"
+    ):
+        main(*FIVE_EPOCHS, "--latent-dim", "8")
+    (tmp_path / "output" / "autoencoder_weights.pt").unlink()
+    with pytest.raises(
+        ValueError, match="expected the autoencoder that this DiffusionModel was trained with.*train the Diff"
+    ):
+        main(*FIVE_EPOCHS, "--seed", "1")
 
 
-LONG = [*SMALL, "--train-digits", "96", "--batch-size", "16", "--epochs", "80"]  # 480 steps: saved at 200 and 400
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    runs = []
+    for name, seed in (("one", "0"), ("again", "0"), ("other", "1")):
+        script.main(["--output-dir", str(tmp_path / name), *NO_PRIOR, "--epochs", "0.5", "--seed", seed])
+        runs.append(saved_weights(tmp_path / name / "diffusion_model.pt"))
+    assert all_equal(runs[0], runs[1]) and not all_equal(runs[0], runs[2])
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    finished(start(folder, *LONG))
-    return weights(folder)
+def test_the_shipped_weights(tmp_path, main, capsys):
+    main("--pretrained", "--quality-digits", "30", "--num-steps", "3")
+    table, out = (tmp_path / "output" / "quality.md").read_text(), capsys.readouterr().out
+    assert table in out and "nan" not in table and "latent + 2 std: FD ratio" in table
+    assert "diffusion_autoencoder_demo.png" in out and not list((tmp_path / "output").glob("*.pt"))
+    with pytest.raises(ValueError, match=r"expected autoencoder_weights\.pt with latent_dim 16 \(it has 256\)"):
+        main("--pretrained", "--latent-dim", "16")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-def test_killed_and_resumed_gives_the_same_weights(script, tmp_path, uninterrupted, stop):
-    state = tmp_path / "output" / "diffusion_training.pt"
-    process = script(*LONG)
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be stopped"
-    os.kill(process.pid, stop)
-    out, error = process.communicate(timeout=60)
-    assert process.returncode != 0 and not (tmp_path / "output" / "diffusion_model.pt").exists()
-    assert stop == signal.SIGKILL or "--resume goes on from there" in error
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *((["--epochs", value], "expected epochs") for value in ("-1", "0", "nan", "inf")),
+        (["--autoencoder-epochs", "nan"], "expected epochs"),
+        (["--prior-epochs", "-1"], "expected epochs"),
+        (["--feature-embedding-dim", "5"], "feature_embedding_dim .* a multiple of 4, got 5"),
+        (["--time-embedding-dim", "3"], "time_embedding_dim .* a multiple of 2, got 3"),
+        (["--widths", "8", "0"], "each of widths"),
+        (["--block-depth", "0"], "block_depth"),
+        (["--latent-dim", "0"], "latent_dim"),
+        (["--latent-noise", "nan"], "latent.noise"),
+        (["--latent-noise", "-1"], "latent.noise"),
+        (["--batch-size", "0"], "batch_size"),
+        (["--learning-rate", "nan"], "learning_rate"),
+        (["--seed", "-1"], "seed"),
+        (["--num-steps", "0"], "num_steps"),
+        (["--train-digits", "-5"], "train.digits"),
+        (["--device", "abacus"], "expected a device from"),
+        (["--data", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_options_are_checked_before_anything_is_trained(main, monkeypatch, options, message):
+    monkeypatch.setattr(core, "train_autoencoder", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises((ValueError, OSError), match=message):
+        main(*SMALL_RUN, *options)
 
-    (tmp_path / "output" / ".diffusion_training-x7_k2abc.pt").write_bytes(b"half a checkpoint")  # killed while saving
-    _, error = finished(script(*LONG), code=1)
-    assert "add --resume to go on with it, or delete it" in error
-    for name in (".diffusion_model-x7_k2abc.pt", ".conditioned_samples-x7_k2abc.png"):
-        (tmp_path / "output" / name).write_bytes(b"half a file")
-    finished(script(*LONG, "--resume"))
-    assert all(torch.equal(weight, uninterrupted[name]) for name, weight in weights(tmp_path).items())
-    assert not state.exists() and not list((tmp_path / "output").glob(".*-*"))
+
+def test_a_training_that_diverges_stops_and_says_what_to_do(main, monkeypatch):
+    train = core.train_diffusion
+
+    def diverging(*given):
+        run = train(*given)
+        loss, run.batch_loss = run.batch_loss, lambda *batch: float("nan") * loss(*batch)
+        return run
+
+    monkeypatch.setattr(core, "train_diffusion", diverging)
+    with pytest.raises(
+        ValueError, match=r"the loss of the diffusion is nan at step 1: start anew .* lower --learning-rate"
+    ):
+        main(*NO_PRIOR, "--epochs", "1")
 
 
-def test_shipped_weights(script, tmp_path):
-    out, _ = finished(script("--pretrained", "--quality-digits", "100"))
-    assert "label agreement at 20 steps" in (tmp_path / "output" / "quality.md").read_text()
-    assert "label agreement at 20 steps" in out and "diffusion_autoencoder_demo.png" in out
-    assert not list((tmp_path / "output").glob("*.pt"))
-
-
-def test_errors_are_one_line(script, tmp_path):
+def test_an_error_is_one_line(tmp_path):
     (tmp_path / "output").write_text("a file where the folder should be")
-    _, error = finished(script("--pretrained"), code=1)
-    assert error.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in error
-
-
-def test_unknown_device_is_one_line(script):
-    _, error = finished(script("--device", "abacus"), code=1)
-    assert error.startswith("error: expected a device from") and error.count("\n") == 1
-
-
-def test_two_processes_make_the_weights_of_one(tmp_path):
-    """Each takes half of every batch. Sums in another order round differently, and training enlarges that."""
-    folders = [tmp_path / "one", tmp_path / "two"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for folder, started_by in zip(folders, ((), launcher)):
-        folder.mkdir()
-        out, _ = finished(start(folder, *SMALL, "--epochs", "3", launcher=started_by))
-        assert out.count("Files written") == 1
-    one, two = map(weights, folders)
-    moved = torch.cat([(one[name] - two[name]).flatten().abs() for name in one])
-    assert (moved > 1e-4).float().mean() < 0.005  # AdamW makes steps of full length out of gradients that are rounding
-    assert moved.max() < 0.05
-
-
-def test_processes_that_cannot_share_a_batch_say_so(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [*SMALL, "--epochs", "1", "--batch-size", "15"]
-    _, error = finished(start(tmp_path, *arguments, launcher=launcher), code=1)
-    assert "expected batches that 2 processes can share evenly, got batches of 15" in error
+    _, error = finished(start(tmp_path, "--pretrained"), code=1)
+    assert error.startswith("error: ") and error.count("\n") == 1

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffae_core as core
+from diffae_core.unet import UNKNOWN
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     widths=st.lists(st.integers(1, 20), min_size=1, max_size=3),
     block_depth=st.integers(1, 3),
@@ -14,41 +15,57 @@ import diffae_core as core
     image_size=st.sampled_from([12, 20, 28, 32]),
     time_embedding_dim=st.sampled_from([2, 8, 32]),
     feature_embedding_dim=st.sampled_from([4, 12, 64]),
-    count=st.integers(1, 3),
+    count=st.integers(0, 3),
 )
 def test_velocity_has_the_images_shape(widths, image_size, latent_dim, count, **sizes):
     network = core.ConditionalUNet(widths=tuple(widths), image_size=image_size, latent_dim=latent_dim, **sizes)
     x = torch.randn(count, 1, image_size, image_size)
-    out = network(x, torch.rand(count), torch.randn(count, latent_dim))
+    out = network(x, torch.rand(count), torch.randn(count, latent_dim), torch.rand(count))
     assert out.shape == x.shape and out.isfinite().all()
 
 
-@pytest.mark.parametrize("part", ["image", "time", "latent"])
-def test_each_input_matters(small_model, part):
-    torch.manual_seed(1)
-    first = [torch.randn(2, 1, 28, 28), torch.full((2,), 0.3), torch.randn(2, 16)]
-    second = list(first)
-    which = ["image", "time", "latent"].index(part)
-    second[which] = first[which] + 0.5
-    assert (small_model.network(*first) - small_model.network(*second)).abs().max() > 1e-4
+def inputs(count=3):
+    image, latents = torch.randn(count, 1, 28, 28), torch.randn(count, 16)
+    return [image, torch.rand(count), latents, torch.tensor([UNKNOWN, 0.0, 2.0])[:count]]
+
+
+@pytest.mark.parametrize("part", range(4), ids=["image", "time", "latent", "latent noise"])
+def test_each_input_matters_to_its_own_image_alone(small_model, part):
+    first = inputs()
+    second = [values.clone() for values in first]
+    second[part][2] += 0.5
+    moved = (small_model.network(*first) - small_model.network(*second)).abs().amax(dim=(1, 2, 3))
+    assert moved[2] > 1e-4 and moved[:2].max() < 1e-6
+
+
+def test_a_noise_that_is_not_told_is_not_a_noise_of_zero(small_model):
+    values = [value[:1].expand(3, *value.shape[1:]) for value in inputs()[:3]]
+    untold, zero, other = small_model.network(*values, torch.tensor([UNKNOWN, 0.0, UNKNOWN]))
+    assert (untold - zero).abs().max() > 1e-4
+    torch.testing.assert_close(untold, other, atol=1e-5, rtol=1e-4)
 
 
 def test_images_of_a_batch_do_not_mix(small_model):
-    x, level, latents = torch.randn(3, 1, 28, 28), torch.rand(3), torch.randn(3, 16)
-    together = small_model.network(x, level, latents)
-    alone = small_model.network(x[1:2], level[1:2], latents[1:2])
-    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+    values = inputs()
+    alone = small_model.network(*(value[1:2] for value in values))
+    torch.testing.assert_close(small_model.network(*values)[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_every_weight_has_a_gradient(small_model):
+    small_model.network(*inputs()).square().sum().backward()
+    weights = {name: weight for name, weight in small_model.network.named_parameters() if name.endswith("weight")}
+    assert [name for name, weight in weights.items() if not weight.grad.abs().sum() > 0] == []
 
 
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"time_embedding_dim": 31}, "multiple of 2, got 31"),
-        ({"feature_embedding_dim": 6}, "multiple of 4, got 6"),
-        ({"image_size": 30}, "multiple of 4, got 30"),
-        ({"widths": ()}, "one resolution or more"),
+        ({"time_embedding_dim": 31}, "time_embedding_dim .* a multiple of 2, got 31"),
+        ({"feature_embedding_dim": 6}, "feature_embedding_dim .* a multiple of 4, got 6"),
+        ({"image_size": 30}, "image_size .* a multiple of 4, got 30"),
+        ({"widths": ()}, "the number of widths to be a whole number of 1 or more"),
         ({"widths": (8, 0)}, "each of widths"),
-        ({"widths": (8, 8, 8), "image_size": 8}, "image_size above 8 for 3 widths, got 8"),
+        ({"widths": (8, 8, 8), "image_size": 8}, "image_size to be a whole number of 9 or more.*got 8"),
         ({"block_depth": 0}, "block_depth"),
         ({"latent_dim": 2.5}, "latent_dim"),
     ],

@@ -1,0 +1,197 @@
+"""What all panels share: controls above one picture, and a pure function from the controls' values to the picture."""
+
+import asyncio
+import contextlib
+import functools
+import html
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import anywidget
+import ipywidgets as w
+from PIL import Image
+from torch import Tensor
+
+from diffae_core.autoencoder import SimpleAutoencoder
+from diffae_core.panels.controls import field, line, player
+from diffae_core.prior import LatentPrior
+
+HERE = Path(__file__).parent
+PREVIEW_STEPS = 4  # DDIM steps while a slider moves
+INVERSION = {"num_steps": 20, "corrections": 1, "spacing": "quadratic"}  # how a digit's x_T is found
+REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
+TILE = 112  # screen pixels of a digit, about
+
+
+class Browser(anywidget.AnyWidget):
+    """What ipywidgets leave out: keys that stay in the panel, colours that follow the theme, the clipboard."""
+
+    _esm, _css = HERE / "panel.js", HERE / "panel.css"
+
+
+class Panel(w.VBox):
+    """Controls above one picture. A subclass makes the controls and says, in :meth:`draw`, what picture they mean.
+
+    A change is answered at once, by a panel that ``previews`` with few DDIM steps; when the controls have rested for a
+    moment, the picture is drawn in full. What goes wrong is said in words below the picture, and kept in ``error``.
+
+    Args:
+        controls: the widgets whose values are the panel's state, by name.
+        rows: which controls stand side by side.
+        played: the slider that gets a play button, by name.
+    """
+
+    previews = False
+
+    def __init__(self, controls: dict[str, w.Widget], rows: list[list[str]], played: str | None = None):
+        self.controls, self.error, self._pending, self._held = controls, None, None, False
+        self.browser, self.message = Browser(), w.HTML()
+        self.image, self.pinned = w.Image(format="png"), w.Image(format="png")
+        self.pin = w.ToggleButton(
+            description="Pin", icon="thumb-tack", tooltip="Keep this picture beside the next ones"
+        )
+        self.pin.observe(lambda _: self._show_pinned(), "value")
+        self.render = functools.lru_cache(maxsize=256)(self._render)
+        self.defaults = self.state
+        reset = self.button("Reset", "undo", "All controls back to their first values", self.reset)
+        buttons = [*([player(controls[played])] if played else []), reset, self.pin, *self.extra_buttons()]
+        fields = [line(field(controls[name]) for name in row) for row in rows]
+        super().__init__([self.browser, *fields, line(buttons), *self.pictures(), self.message])
+        self.add_class("diffae-panel")
+        for control in controls.values():
+            control.observe(self._on_change, "value")
+        self._show_pinned()
+        self.show()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: run this notebook to use it"
+
+    def extra_buttons(self) -> list[w.Widget]:
+        """Buttons beside Reset and Pin."""
+        return []
+
+    def pictures(self) -> list[w.Widget]:
+        """What stands below the buttons."""
+        return [line([self.image, self.pinned])]
+
+    def draw(self, preview: bool, **state) -> bytes:
+        """The PNG for a state: the same bytes each time. ``preview`` asks for a quick one."""
+        raise NotImplementedError
+
+    def idle(self, **state) -> set[str]:
+        """The names of the controls that have no effect in a state."""
+        return set()
+
+    def _render(self, preview: bool = False, **state) -> bytes:
+        """The PNG for a state, given as keyword arguments named like the controls; kept for when it comes again."""
+        return self.draw(preview, **state)
+
+    @property
+    def state(self) -> dict:
+        """The value of each control; a slider's without the last digits that its steps leave behind."""
+        values = {name: control.value for name, control in self.controls.items()}
+        return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+
+    def show(self, preview: bool = False) -> None:
+        """Draw the state as it is now; an error is shown in words."""
+        try:
+            idle = self.idle(**self.state)
+            for name, control in self.controls.items():
+                control.disabled = name in idle
+            self.image.value = self.render(preview=preview and self.previews, **self.state)
+        except Exception as error:
+            self.complain(error)
+        else:
+            if self.error is not None:
+                self.error, self.message.value = None, ""
+
+    @contextlib.contextmanager
+    def together(self):
+        """Several controls change, and one picture is drawn."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self._on_change()
+
+    def choose(self, **values) -> None:
+        """Set the controls named, and draw once."""
+        with self.together():
+            for name, value in values.items():
+                self.controls[name].value = value
+
+    def reset(self) -> None:
+        """Put all controls back, and draw once, in full."""
+        self.choose(**self.defaults)
+        self.show()
+
+    def button(self, description: str, icon: str, tooltip: str, action: Callable[[], None]) -> w.Button:
+        """A button; what goes wrong in its action is shown in words."""
+        made = w.Button(description=description, icon=icon, tooltip=tooltip)
+        made.on_click(lambda _: self.attempt(action))
+        return made
+
+    def attempt(self, action: Callable[..., None], *values) -> None:
+        """Call it; an error is shown in words."""
+        try:
+            action(*values)
+        except Exception as error:
+            self.complain(error)
+
+    def complain(self, error: Exception) -> None:
+        """Show an error in words, until the state changes."""
+        self.error = error
+        self.message.value = f"<b class='diffae-error'>{html.escape(f'{type(error).__name__}: {error}')}</b>"
+
+    def _on_change(self, _: dict | None = None) -> None:
+        if self._held:
+            return
+        self.message.value = ""  # it spoke of the state before
+        self.show(preview=True)
+        if self._pending is not None:
+            self._pending.cancel()
+        try:
+            self._pending = asyncio.get_running_loop().call_later(REST_SECONDS, self.show)
+        except RuntimeError:  # no event loop, so nothing will come later: outside of Jupyter
+            self.show()
+
+    def _show_pinned(self) -> None:
+        self.pinned.value = self.image.value
+        self.pinned.layout.display = None if self.pin.value else "none"
+
+
+def new_path(folder: Path, name: str) -> Path:
+    """The first path that is free, with ``{}`` in the name a number from 1 on."""
+    paths = (folder / name.format(f"{number:03d}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def zoom_for(images: Tensor, pixels: int = TILE) -> int:
+    """How much to enlarge images ``(N, 1, H, W)`` for tiles of about so many screen pixels."""
+    return max(1, round(pixels / images.shape[-1]))
+
+
+def on_page(picture: Image.Image, width: int) -> Image.Image:
+    """A picture on white paper of a fixed width, so that nothing jumps where fewer tiles are shown."""
+    page = Image.new(picture.mode, (max(width, picture.width), picture.height), "white")
+    page.paste(picture)
+    return page
+
+
+def fitting_prior(prior: LatentPrior | None, autoencoder: SimpleAutoencoder) -> LatentPrior | None:
+    """The prior if it belongs to the autoencoder; for None the shipped one, or None where that does not belong to it.
+
+    Raises:
+        ValueError: a prior was given that belongs to another autoencoder.
+    """
+    if prior is not None:
+        prior.check_latents_from(autoencoder)
+        return prior
+    shipped = LatentPrior.from_pretrained(device=autoencoder.device)
+    try:
+        shipped.check_latents_from(autoencoder)
+    except ValueError:
+        return None
+    return shipped if shipped.latent_dim == autoencoder.latent_dim else None

@@ -1,0 +1,61 @@
+"""Notebook 04: from noise to a digit, step by step."""
+
+import ipywidgets as w
+import torch
+from torch import Tensor
+
+from diffae_core.autoencoder import SimpleAutoencoder
+from diffae_core.data import Digits
+from diffae_core.devices import seeded
+from diffae_core.diffusion import DiffusionModel, to_pixels
+from diffae_core.panels.base import Panel, on_page, zoom_for
+from diffae_core.panels.controls import digit_choice, slider
+from diffae_core.plotting import labelled_picture, png_bytes, stack
+
+SHOWN = 8  # steps in the strip
+MOST_PREVIEWED = 10  # steps while a slider moves
+
+
+class FilmstripPanel(Panel):
+    """Notebook 04: x_t and the predicted x_0 at the steps of DDIM, and one step of them in large."""
+
+    previews = True
+
+    def __init__(self, autoencoder: SimpleAutoencoder, model: DiffusionModel, digits: Digits):
+        model.check_latents_from(autoencoder)
+        self.model, self.latents = model, autoencoder.encode_dataset(digits).tensors[0]
+        self.strips = {}  # (digit, steps, eta, seed) -> its x_t and x_0
+        controls = {
+            "digit": digit_choice("latent of digit", digits, 0),
+            "share": slider(w.FloatSlider, "share of steps", 0.3, 0, 1, 0.02, "Which step is shown in large"),
+            "steps": slider(w.IntSlider, "DDIM steps", 10, 1, 50, 1, "How often the U-Net is evaluated"),
+            "eta": slider(w.FloatSlider, "eta", 0.0, 0, 1, 0.05, "0: no fresh noise (DDIM); 1: as much as DDPM"),
+            "seed": slider(w.IntSlider, "noise seed", 0, 0, 99, 1, "Which noise it begins with"),
+        }
+        super().__init__(controls, [["digit", "share"], ["steps", "eta"], ["seed"]], played="share")
+
+    def strip(self, digit: int, steps: int, eta: float, seed: int) -> tuple[Tensor, Tensor]:
+        """x_t and the predicted x_0 after each step, both ``(steps, 1, 28, 28)`` in [0, 1]."""
+        seen, generator = [], seeded(seed)
+
+        def keep(step: int, x_t: Tensor, clean: Tensor) -> None:
+            seen.append(torch.stack([x_t, clean]))
+
+        self.model.generate(self.latents[[digit]], steps, eta=eta, generator=generator, callback=keep)
+        return to_pixels(torch.cat(seen, dim=1)).cpu().unbind()
+
+    def draw(self, preview: bool, digit: int, share: float, steps: int, eta: float, seed: int) -> bytes:
+        if preview and (digit, steps, eta, seed) not in self.strips:
+            steps = min(steps, MOST_PREVIEWED)
+        if (digit, steps, eta, seed) not in self.strips:
+            self.strips = dict(list(self.strips.items())[-64:])  # enough to play, drag and go back
+            self.strips[digit, steps, eta, seed] = self.strip(digit, steps, eta, seed)
+        noisy, clean = self.strips[digit, steps, eta, seed]
+        shown = sorted({round(place * (steps - 1) / (SHOWN - 1)) for place in range(SHOWN)})
+        headings, zoom = tuple(f"step {step + 1}" for step in shown), zoom_for(clean, 84)
+        strip = labelled_picture({"x_t": noisy[shown], "predicted x_0": clean[shown]}, headings, zoom)
+        now = round(share * (steps - 1))
+        pair = torch.stack([noisy[now], clean[now]])
+        large = labelled_picture({f"step {now + 1} of {steps}": pair}, ("x_t", "predicted x_0"), zoom_for(clean, 140))
+        full_width = strip.width + (SHOWN - len(shown)) * zoom * (clean.shape[-1] + 2)
+        return png_bytes(on_page(stack(strip, large), full_width))

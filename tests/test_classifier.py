@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+import diffae_core as core
+
+
+def test_classify_is_forwards_largest_logit_in_batches(classifier, held_out):
+    images = held_out.images[:23]
+    features, labels = classifier.classify(images, batch_size=5)
+    with torch.no_grad():
+        logits = classifier(images)
+    assert features.shape == (23, classifier.feature_dim) and torch.equal(labels, logits.argmax(dim=1))
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.classifier(features), logits, atol=1e-4, rtol=1e-4)
+
+
+def test_accuracy_is_a_share_in_percent(classifier, held_out):
+    digits = held_out.spaced(50)
+    _, predicted = classifier.classify(digits.images)
+    wrong = predicted.clone()
+    wrong[:10] = (wrong[:10] + 1) % 10
+    assert classifier.accuracy(digits.images, predicted) == 100
+    assert classifier.accuracy(digits.images, wrong) == 80
+
+
+def test_a_small_classifier_learns(sample, held_out):
+    torch.manual_seed(0)
+    model = core.DigitClassifier(device="cpu")
+    for _ in core.train_classifier(
+        model, sample.spaced(500), core.TrainingConfig(6, 50, 4e-3, warmup=0.2, ema_decay=0.9)
+    ):
+        pass
+    digits = held_out.spaced(200)
+    assert model.accuracy(digits.images, digits.labels) > 50
+
+
+def test_wrong_input(classifier, sample):
+    with pytest.raises(ValueError, match=r"expected images \(N, 1, 28, 28\)"):
+        classifier.classify(torch.rand(28, 28))
+    with pytest.raises(ValueError, match=r"expected labels \(2,\)"):
+        classifier.accuracy(torch.rand(2, 1, 28, 28), torch.arange(3))
+    with pytest.raises(ValueError, match="whole numbers from 0 to 4"):
+        core.train_classifier(core.DigitClassifier(num_classes=5, device="cpu"), sample)
+    with pytest.raises(ValueError, match="num_classes to be a whole number of 2 or more"):
+        core.DigitClassifier(num_classes=1)

@@ -1,0 +1,99 @@
+"""What all models have in common: devices, saving and loading, and which autoencoder they belong to."""
+
+import math
+
+import pytest
+import torch
+from conftest import SMALL, all_equal
+
+import diffae_core as core
+from diffae_core.devices import has_fast_bfloat16
+
+KINDS = [core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior, core.DigitClassifier]
+
+
+@pytest.fixture
+def small(small_autoencoder, small_model, small_prior):
+    models = small_autoencoder, small_model, small_prior, core.DigitClassifier(device="cpu").eval()
+    return {type(model): model for model in models}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_loaded_it_is_the_same(kind, small, tmp_path):
+    model, path = small[kind], tmp_path / "model.pt"
+    model.latents_from = "0123456789abcdef"
+    model.save_checkpoint(path)
+    fresh = kind(**model.config, device="cpu")
+    fresh.load_checkpoint(path)
+    for loaded in (kind.from_pretrained(path, device="cpu"), fresh):
+        assert all_equal(loaded.state_dict(), model.state_dict()) and loaded.config == model.config
+        assert loaded.latents_from == "0123456789abcdef" and loaded.device == torch.device("cpu")
+    assert not kind.from_pretrained(path, device="cpu").training
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shipped_one_is_found_and_finite(kind):
+    model = kind.from_pretrained(device="cpu")
+    assert not model.training and all(weight.isfinite().all() for weight in model.state_dict().values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_with_nan_is_not_saved(kind, small, tmp_path, value):
+    with torch.no_grad():
+        list(small[kind].parameters())[-1].flatten()[0] = value
+    with pytest.raises(ValueError, match=rf"finite weights of a {kind.__name__} .*model\.pt.*NaN or infinity"):
+        small[kind].save_checkpoint(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_last_layer_is_saved_with_its_backbone(small_autoencoder, tmp_path):
+    head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
+    torch.nn.init.normal_(head.mean)
+    head.save_checkpoint(tmp_path / "head.pt")
+    fresh = core.BayesianLastLayer(core.SimpleAutoencoder(16, device="cpu").encoder, 16)
+    fresh.load_checkpoint(tmp_path / "head.pt")
+    assert all_equal(fresh.state_dict(), head.state_dict())
+
+
+def test_the_shipped_models_belong_together(autoencoder, model):
+    for conditioned in (model, core.LatentPrior.from_pretrained(device="cpu")):
+        assert conditioned.latents_from
+        conditioned.check_latents_from(autoencoder)
+
+
+def test_a_pair_that_does_not_fit_is_refused(small_model, small_prior, small_autoencoder, sample, tmp_path):
+    digits, config = sample.spaced(16), core.TrainingConfig(epochs=1, batch_size=16)
+    torch.manual_seed(5)
+    other = core.SimpleAutoencoder(16, device="cpu")
+    for model, train in ((small_model, core.train_diffusion), (small_prior, core.train_latent_prior)):
+        model.check_latents_from(other)  # no one knows what it was trained on: it has not been trained
+        for _ in train(model, digits, small_autoencoder, config):
+            pass
+        model.save_checkpoint(tmp_path / "model.pt")
+        model = type(model).from_pretrained(tmp_path / "model.pt", device="cpu")
+        model.check_latents_from(small_autoencoder)
+        with pytest.raises(
+            ValueError, match="expected the autoencoder .*got another .*load the pair from one folder, or train"
+        ):
+            model.check_latents_from(other)
+    small_autoencoder.decoder[0].bias.data.add_(1)  # the decoder has no say in the latents
+    model.check_latents_from(small_autoencoder)
+    small_autoencoder.encoder[0].bias.data[0].add_(1)
+    with pytest.raises(ValueError, match="got another"):
+        model.check_latents_from(small_autoencoder)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu", 3.5])
+def test_unknown_device(name):
+    with pytest.raises(ValueError, match="expected a device from"):
+        core.DiffusionModel(**{**SMALL, "device": name})
+
+
+def test_devices():
+    assert core.choose_device("cpu") == torch.device("cpu")
+    assert core.choose_device() == core.choose_device("auto")
+    assert has_fast_bfloat16(torch.device("cpu")) is False
+    assert torch.equal(
+        torch.rand(3, generator=core.seeded(4)), torch.rand(3, generator=torch.Generator().manual_seed(4))
+    )

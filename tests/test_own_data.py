@@ -1,0 +1,90 @@
+"""Pictures of one's own, from a folder to the playground: three shapes, 32 x 32, with the script and the panels."""
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import diffae_core as core
+import train_ddim_mnist
+from diffae_core.panels import Playground
+
+SHAPES = ("circle", "cross", "square")
+
+
+def draw_shape(name: str, generator: torch.Generator) -> Image.Image:
+    """A white shape on black, at a random place and of a random size."""
+    picture = Image.new("L", (32, 32))
+    pen = ImageDraw.Draw(picture)
+    size, left, top = (
+        int(torch.randint(low, high, (1,), generator=generator)) for low, high in ((10, 20), (2, 11), (2, 11))
+    )
+    right, bottom = left + size, top + size
+    if name == "cross":
+        pen.line((left, top, right, bottom), 255, 3)
+        pen.line((left, bottom, right, top), 255, 3)
+    else:
+        {"circle": pen.ellipse, "square": pen.rectangle}[name]((left, top, right, bottom), outline=255, width=3)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("my pictures"), core.seeded(0)
+    for name in SHAPES:
+        (folder / name).mkdir()
+        for number in range(80):
+            draw_shape(name, generator).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(folder, tmp_path_factory):
+    """The script's output for these pictures, trained for some seconds."""
+    output = tmp_path_factory.mktemp("output")
+    options = "--image-size 32 --latent-dim 16 --widths 16 32 --block-depth 1 --epochs 6 --autoencoder-epochs 40"
+    options += " --batch-size 16 --prior-epochs 20 --num-steps 5 --quality-digits 18 --device cpu"
+    train_ddim_mnist.main(["--data", str(folder), "--output-dir", str(output), *options.split()])
+    return output
+
+
+def test_the_script_trains_on_a_folder(output):
+    names = {"autoencoder_weights.pt", "diffusion_model.pt", "latent_prior.pt", "digit_classifier.pt", "quality.md"}
+    pictures = {"conditioned_samples.png", "diffusion_autoencoder_demo.png", "from_scratch.png", "animation.gif"}
+    assert names | pictures <= {path.name for path in output.iterdir()}
+    model = core.DiffusionModel.from_pretrained(output / "diffusion_model.pt", device="cpu")
+    assert (model.image_size, model.latent_dim) == (32, 16)
+    assert core.LatentPrior.from_pretrained(output / "latent_prior.pt", device="cpu").num_classes == 3
+
+
+def test_the_autoencoder_has_learnt_the_shapes(folder, output):
+    train, _, test = core.load_digits(folder, 32)
+    assert train.names == SHAPES
+    autoencoder = core.SimpleAutoencoder.from_pretrained(output / "autoencoder_weights.pt", device="cpu")
+    latents, labels = autoencoder.encode_dataset(train).tensors
+    assert latents.mean(0).abs().max() < 1e-4 and (latents.std(0) - 1).abs().max() < 1e-3
+    copies, mean = core.in_batches(autoencoder, test.images), train.images.mean(0)
+    assert (copies - test.images).square().mean() < 0.6 * (mean - test.images).square().mean()
+    assert core.class_directions(latents, labels).shape == (3, 16)
+
+
+def test_the_playground_follows_the_classes(folder, output):
+    kinds = (core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior)
+    models = [kind.from_pretrained(output / kind.pretrained_file, device="cpu") for kind in kinds]
+    train, _, test = core.load_digits(folder, 32)
+    panel = Playground(*models[:2], test, train, prior=models[2], folder=output)
+    assert panel.error is None and panel.render(preview=True, **panel.state).startswith(b"\x89PNG")
+
+
+def test_unlabelled_pictures_train_without_class_tools(folder, tmp_path):
+    images = core.load_digits(folder, 32)[0].images[:60]
+    digits = core.Digits.from_arrays(images)
+    assert digits.num_classes == 0
+    autoencoder = core.SimpleAutoencoder(8, 32, device="cpu")
+    for _ in core.train_autoencoder(autoencoder, digits, core.TrainingConfig(epochs=1, batch_size=20)):
+        pass
+    prior = core.LatentPrior(8, width=16, depth=1, num_classes=0, device="cpu")
+    for record in core.train_latent_prior(prior, digits, autoencoder, core.TrainingConfig(epochs=1, batch_size=20)):
+        assert record.loss > 0
+    assert prior.sample_latents(3, generator=core.seeded(0), num_steps=2).shape == (3, 8)
+    with pytest.raises(ValueError, match="labels"):
+        prior.sample_latents(3, labels=1)

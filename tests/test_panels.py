@@ -1,0 +1,367 @@
+"""Each panel's picture as a pure function of its state, and its controls as a hand would use them."""
+
+import asyncio
+import base64
+import io
+import random
+from types import SimpleNamespace
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffae_core as core
+from diffae_core import panels as core_panels
+from diffae_core.panels import base, canvas, clue
+
+NAMES = ["blend", "noise", "denoiser", "filmstrip", "interpolation", "clue", "playground"]
+LISTS = ipywidgets.Dropdown | ipywidgets.SelectionSlider
+
+
+def small_models(latent_dim=16, image_size=28, classes=10):
+    """Small models whose every layer matters: a new one's last layers are zero."""
+    torch.manual_seed(0)
+    autoencoder = core.SimpleAutoencoder(latent_dim, image_size, device="cpu").eval()
+    sizes = {"widths": (8, 16), "block_depth": 1, "latent_dim": latent_dim, "image_size": image_size, "device": "cpu"}
+    model = core.DiffusionModel(**sizes).eval()
+    prior = core.LatentPrior(latent_dim, width=16, depth=1, num_classes=classes, device="cpu").eval()
+    for parameter in (*model.parameters(), *prior.parameters()):
+        torch.nn.init.normal_(parameter, std=0.1)
+    head = core.BayesianLastLayer(autoencoder.encoder, latent_dim, num_classes=max(classes, 2))
+    torch.nn.init.normal_(head.mean)
+    return SimpleNamespace(autoencoder=autoencoder, model=model, prior=prior, head=head)
+
+
+def make_panels(m, digits, reference, folder):
+    pair = m.autoencoder, m.model
+    return {
+        "blend": core_panels.BlendPanel(m.autoencoder, digits),
+        "noise": core_panels.NoisePanel(digits),
+        "denoiser": core_panels.DenoiserPanel(*pair, digits),
+        "filmstrip": core_panels.FilmstripPanel(*pair, digits),
+        "interpolation": core_panels.InterpolationPanel(*pair, digits, m.prior, folder),
+        "clue": core_panels.CluePanel(*pair, m.head, digits),
+        "playground": core_panels.Playground(*pair, digits, reference, m.prior, folder),
+    }
+
+
+@pytest.fixture(scope="module")
+def panels(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clue, "PATH_STEPS", 10)
+        patch.setattr(clue, "WEIGHTS", (0.005, 1.0))
+        digits, reference = core.load_sample("test").spaced(12), core.load_sample("train").spaced(200)
+        yield make_panels(small_models(), digits, reference, tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def playground(panels):
+    yield panels["playground"]
+    panels["playground"].reset()
+
+
+def choices(control):
+    """All values of a list or switch; the ends of a slider."""
+    if isinstance(control, LISTS):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    return [False, True] if isinstance(control, ipywidgets.Checkbox) else [control.min, control.max]
+
+
+def random_state(panel, dice):
+    state = {}
+    for name, control in panel.controls.items():
+        if isinstance(control, ipywidgets.FloatSlider):
+            state[name] = dice.uniform(control.min, control.max)
+        elif isinstance(control, ipywidgets.IntSlider):
+            state[name] = dice.randint(control.min, min(control.max, 6))
+        else:
+            state[name] = dice.choice(choices(control))
+    return state
+
+
+def size(png):
+    return Image.open(io.BytesIO(png)).size
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_and_extremes(panels, name):
+    panel = panels[name]
+    assert panel.error is None and panel.image.value == panel.render(preview=False, **panel.state)
+    for control_name, control in panel.controls.items():
+        for value in choices(control)[:: max(1, len(choices(control)) - 1)]:
+            png = panel.render(**panel.state | {control_name: value})
+            assert size(png) == size(panel.image.value), f"{control_name}: the picture jumps"
+            assert len(np.unique(np.asarray(Image.open(io.BytesIO(png))))) > 2
+    width, height = size(panel.image.value)
+    assert width <= 900 and height <= 520
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_random_states_give_the_same_bytes_twice(panels, name):
+    panel, dice = panels[name], random.Random(0)
+    for _ in range(10):
+        state = random_state(panel, dice)
+        assert panel.draw(False, **state) == panel.draw(False, **state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_control_changes_the_picture_or_is_disabled(panels, name):
+    panel, dice = panels[name], random.Random(1)
+    before = panel.image.value
+    for state in [panel.defaults, *(random_state(panel, dice) for _ in range(6))]:
+        panel.choose(**state)
+        at_default, state = state is panel.defaults, panel.state  # a slider goes to its nearest step
+        for control_name, control in panel.controls.items():
+            others = [value for value in choices(control) if value != state[control_name]]
+            unchanged = all(panel.draw(False, **state | {control_name: value}) == panel.image.value for value in others)
+            if control.disabled:
+                assert unchanged, f"{control_name} is disabled in {state}, but has an effect"
+            elif at_default:
+                assert not unchanged, f"{control_name} has no effect in {state}, but can be moved"
+    panel.reset()
+    assert panel.image.value == before and panel.state == panel.defaults
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_controls_are_labelled_and_described(panels, name):
+    panel = panels[name]
+    for control in panel.controls.values():
+        assert control.description and len(control.tooltip) > 10
+    assert repr(panel).endswith("run this notebook to use it")
+
+
+@pytest.mark.parametrize("name", ["blend", "noise", "denoiser", "filmstrip", "interpolation", "clue"])
+def test_play_moves_its_slider_from_end_to_end(panels, name):
+    panel = panels[name]
+    (play,) = [
+        widget for row in panel.children for widget in getattr(row, "children", ()) if hasattr(widget, "playing")
+    ]
+    (played,) = [
+        c for c in panel.controls.values() if isinstance(c, ipywidgets.FloatSlider) and c.description in play.tooltip
+    ]
+    shown = panel.image.value
+    play.value = play.min
+    assert played.value == played.min and panel.image.value != shown
+    play.value = play.max
+    assert played.value == played.max
+    played.value = played.min
+    assert play.value == play.min, "the slider takes the player along"
+    panel.reset()
+
+
+def test_a_drag_previews_and_a_rest_draws_in_full(playground, monkeypatch):
+    monkeypatch.setattr(base, "REST_SECONDS", 0.01)
+
+    async def drag():
+        for strength in (0.1, 0.2, 0.3):
+            playground.controls["strength"].value = strength
+            preview = playground.image.value
+            assert preview == playground.render(preview=True, **playground.state)
+        await asyncio.sleep(0.5)
+        return preview
+
+    preview = asyncio.run(drag())
+    assert playground.image.value == playground.render(preview=False, **playground.state) != preview
+
+
+def test_an_error_is_shown_in_words_and_goes_away(panels, monkeypatch):
+    panel = panels["blend"]
+
+    def broken(preview, **state):
+        raise ValueError("out of <ink>")
+
+    monkeypatch.setattr(panel, "draw", broken)
+    panel.controls["share"].value = 0.123
+    assert "ValueError: out of &lt;ink&gt;" in panel.message.value and isinstance(panel.error, ValueError)
+    monkeypatch.undo()
+    panel.reset()
+    assert panel.message.value == "" and panel.error is None
+
+
+def test_a_pinned_picture_stays_while_the_next_is_drawn(panels):
+    panel = panels["blend"]
+    assert panel.pinned.layout.display == "none"
+    before = panel.image.value
+    panel.pin.value = True
+    panel.controls["share"].value = 1
+    assert panel.pinned.layout.display is None and panel.pinned.value == before != panel.image.value
+    panel.pin.value = False
+    assert panel.pinned.layout.display == "none"
+    panel.reset()
+
+
+@pytest.mark.parametrize("start", ["the digit, noised", "its inverted noise"])
+@pytest.mark.parametrize("direction", ["edit 3", "random", "principal 2", "mean 9"])
+def test_the_python_call_makes_the_same_digit(playground, start, direction):
+    settings = {"strength": 1.2, "tell": True, "refine": direction != "random", "direction_seed": 3, "steps": 5}
+    playground.choose(start=start, direction=direction, **settings)
+    names = {"playground": playground, "diffusion_model": playground.model, "core": core}
+    exec(playground.python_call(), names)
+    tile = np.asarray(Image.open(io.BytesIO(playground.render(**playground.state))))[
+        22 + 8 : 22 + 120 : 4, 248 : 248 + 112 : 4
+    ]
+    expected = 255 - (names["denoised"][0, 0] * 255).round().numpy()
+    assert np.abs(tile - expected).max() <= 1
+    playground.copy()
+    assert "denoised = " in playground.message.value
+    playground.controls["seed"].value += 1
+    assert playground.message.value == "", "it spoke of the state before"
+
+
+def test_the_playground_saves_what_it_shows(playground):
+    playground.save()
+    playground.save()
+    saved = sorted(playground.folder.glob("*.png"))
+    assert [path.name for path in saved] == ["playground_001.png", "playground_002.png"]
+    assert saved[0].read_bytes() == playground.image.value and "saved as" in playground.message.value
+    kept = saved[1].read_bytes()
+    saved[0].unlink()
+    playground.controls["seed"].value = 7
+    playground.save()
+    assert saved[0].exists() and saved[1].read_bytes() == kept, "an earlier picture is never written over"
+
+
+def test_the_gif_goes_from_one_digit_to_the_other_and_back(panels):
+    panel = panels["interpolation"]
+    panel.save_gif()
+    (path,) = panel.folder.glob("*.gif")
+    with Image.open(path) as gif:
+        frames = []
+        for number in range(gif.n_frames):
+            gif.seek(number)
+            frames.append(np.asarray(gif.convert("L")))
+    assert len(frames) > 20 and np.array_equal(frames[0], frames[-1])
+    assert not np.array_equal(frames[0], frames[len(frames) // 2])
+    panel.reset()
+
+
+def uploaded(content, name="mine.png"):
+    return {"name": name, "url": "data:image/png;base64," + base64.b64encode(content).decode()}
+
+
+def test_an_uploaded_digit_bears_its_name_and_a_refused_one_says_its(playground):
+    paper = Image.new("RGB", (200, 300), "white")
+    paper.paste("navy", (90, 60, 110, 240))
+    buffer = io.BytesIO()
+    paper.save(buffer, "PNG")
+    playground.canvas.file = uploaded(buffer.getvalue())
+    assert playground.error is None and playground.controls["digit"].label.startswith("mine.png (index")
+    assert playground.images[-1].max() > 0.9
+    playground.canvas.file = uploaded(b"not a picture", "notes.txt")
+    assert "notes.txt: expected a picture" in playground.message.value
+
+
+def stroke(*points, erase=False):
+    return {"erase": erase, "points": [list(point) for point in points]}
+
+
+def test_a_drawn_digit_follows_the_pen_and_keeps_its_place(playground):
+    count = len(playground.images)
+    playground.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.2))]
+    shown, place = playground.image.value, playground.controls["digit"].value
+    assert playground.error is None and playground.controls["digit"].label.startswith("drawn")
+    playground.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.2), (0.5, 0.8))]
+    assert playground.image.value != shown and playground.controls["digit"].value == place
+    assert torch.allclose(playground.latents[[place]], playground.autoencoder.encode(playground.images[[place]]))
+    playground.canvas.strokes = []
+    assert len(playground.images) == count + 1 and playground.error is None
+
+
+def test_strokes_become_a_digit_like_those_of_mnist():
+    seven = [stroke((0.3, 0.25), (0.5, 0.22), (0.7, 0.25), (0.55, 0.5), (0.42, 0.8))]
+    image = canvas.digit_of_strokes(seven)
+    mnist = core.load_sample("test")
+    sevens = mnist.images[mnist.labels == 7].mean(dim=(1, 2, 3))
+    assert image.shape == (1, 1, 28, 28) and sevens.min() < image.mean() < sevens.max()
+    rows, columns = (image[0, 0] > 0.3).nonzero().unbind(1)
+    assert 19 <= rows.max() - rows.min() + 1 <= 21
+    centre = (image[0, 0].sum(dim=1) @ torch.arange(28.0)) / image.sum()
+    assert 12.5 < centre < 14.5 and canvas.digit_of_strokes(seven, 32).shape == (1, 1, 32, 32)
+    small = [stroke(*((0.4 + 0.2 * x, 0.4 + 0.2 * y) for x, y in seven[0]["points"]))]
+    assert canvas.digit_of_strokes(small).sum() < image.sum(), "a dot is not enlarged to the whole image"
+
+
+def test_an_eraser_takes_ink_away():
+    bar = stroke((0.5, 0.1), (0.5, 0.9))
+    halved = canvas.digit_of_strokes([bar, stroke((0.5, 0.5), (0.5, 0.9), erase=True)])
+    assert 0.3 < halved.sum() / canvas.digit_of_strokes([bar]).sum() < 0.7
+    assert canvas.digit_of_strokes([bar, stroke((0.5, 0.1), (0.5, 0.9), erase=True)]) is None
+    assert canvas.digit_of_strokes([]) is None
+    assert canvas.digit_of_strokes([stroke((0.5, 0.5))]).max() > 0.5, "a dot is ink"
+
+
+def test_new_digit_twice_gives_two_digits_of_the_wanted_class(playground, monkeypatch):
+    count, asked = len(playground.images), []
+    sample = playground.prior.sample_latents
+    monkeypatch.setattr(
+        playground.prior,
+        "sample_latents",
+        lambda n, labels, **kw: asked.append((labels, kw["guidance"])) or sample(n, labels, num_steps=2, **kw),
+    )
+    playground.new_digit()
+    playground.wanted.value, playground.guidance.value = 7, 2.0
+    playground.new_digit()
+    assert asked == [(None, 1.5), (7, 2.0)] and playground.controls["digit"].label.startswith("new 7 (index")
+    assert len(playground.images) == count + 2 and not torch.equal(playground.images[-1], playground.images[-2])
+
+
+def test_a_mismatched_autoencoder_is_refused(panels):
+    m, other = small_models(), core.SimpleAutoencoder(16, device="cpu")
+    digits = core.load_sample("test").spaced(12)
+    m.model.latents_from = m.prior.latents_from = "another"
+    for make in (core_panels.DenoiserPanel, core_panels.FilmstripPanel, core_panels.InterpolationPanel):
+        with pytest.raises(ValueError, match="expected the autoencoder that this DiffusionModel"):
+            make(other, m.model, digits)
+    m.model.latents_from = ""
+    with pytest.raises(ValueError, match="expected the autoencoder that this LatentPrior"):
+        core_panels.Playground(other, m.model, digits, digits, m.prior)
+
+
+@pytest.mark.parametrize("latent_dim, image_size, classes", [(2, 28, 3), (8, 32, 3), (8, 32, 0)])
+def test_other_latents_sizes_and_classes(latent_dim, image_size, classes, tmp_path, monkeypatch):
+    monkeypatch.setattr(clue, "PATH_STEPS", 4)
+    monkeypatch.setattr(clue, "WEIGHTS", (0.1,))
+    pictures = torch.randint(0, 256, (30, image_size, image_size), dtype=torch.uint8)
+    labels, names = (torch.arange(30) % classes, ["disc", "ring", "cross"]) if classes else (None, None)
+    digits = core.Digits.from_arrays(pictures, labels, names)
+    for name, panel in make_panels(small_models(latent_dim, image_size, classes), digits, digits, tmp_path).items():
+        assert panel.error is None, name
+        for value in choices(list(panel.controls.values())[0])[:2]:
+            assert panel.render(**panel.state | {next(iter(panel.controls)): value})
+    offered = [label for label, _ in panel.controls["direction"].options]
+    assert ("edit towards ring" in offered) == bool(classes) and panel.wanted.disabled == (classes == 0)
+    panel.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.8))]
+    panel.new_digit()
+    assert panel.error is None
+
+
+def test_without_a_prior_of_this_autoencoder_there_is_none():
+    m, digits = small_models(), core.load_sample("test").spaced(20)
+    panel = core_panels.Playground(m.autoencoder, m.model, digits, core.load_sample("train").spaced(100))
+    assert panel.error is None and panel.prior is None and panel.controls["refine"].disabled
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    digits = core.load_sample("test").spaced(12)
+    models = core.SimpleAutoencoder.from_pretrained(device="cpu"), core.DiffusionModel.from_pretrained(device="cpu")
+    return core_panels.Playground(*models, digits, core.load_sample("train").spaced(1000))
+
+
+def test_it_opens_on_an_edit_into_another_class(shipped):
+    classifier = core.DigitClassifier.from_pretrained(device="cpu")
+    state = shipped.state
+    assert state["direction"].startswith("edit") and state["refine"]
+    names = {"playground": shipped, "diffusion_model": shipped.model, "core": core}
+    exec(shipped.python_call(), names)
+    wanted = int(state["direction"].split()[1])
+    assert classifier.classify(names["denoised"])[1].item() == wanted
+    assert classifier.classify(shipped.images[[0]])[1].item() != wanted
+
+
+def test_inverted_noise_gives_the_digit_back(shipped):
+    latent = shipped.latents[[3]]
+    decoded = shipped.model.generate(latent, 20, x_T=shipped.own_noise(3), spacing="quadratic")
+    assert (decoded - shipped.images[[3]]).square().mean() < 1e-5

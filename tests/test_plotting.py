@@ -1,0 +1,79 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffae_core as core
+
+
+def opened(png):
+    picture = Image.open(io.BytesIO(png))
+    assert picture.format == "PNG"
+    return np.asarray(picture)
+
+
+def test_tile_puts_each_digit_in_its_place():
+    images = torch.zeros(3, 1, 4, 4)
+    images[2] = 1
+    sheet = core.tile(images, columns=2, gap=1)
+    assert sheet.shape == (11, 11) and sheet.dtype == np.uint8
+    assert (sheet[1:5, 1:5] == 255).all() and (sheet[1:5, 6:10] == 255).all()
+    assert (sheet[6:10, 1:5] == 0).all()
+    assert (sheet[0] == 220).all() and (sheet[6:10, 6:10] == 220).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4), (2, 3, 4, 4)])
+def test_what_is_no_row_of_images_is_refused(shape):
+    images = torch.zeros(shape)
+    for draw in (
+        core.tile,
+        lambda images: core.labelled_png({"a": images}),
+        lambda images: core.rows_figure({"a": images}),
+    ):
+        with pytest.raises(ValueError, match="one or more images"):
+            draw(images)
+    for rows in ([], {}, {1: images}, images):
+        with pytest.raises(TypeError, match="expected one or more rows"):
+            core.labelled_png(rows)
+
+
+def test_tile_clips_what_is_out_of_range_and_refuses_nan():
+    assert core.tile(torch.full((1, 1, 2, 2), 3.0), gap=0).max() == 0
+    assert core.tile(torch.full((1, 1, 2, 2), -3.0), gap=0).min() == 255
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        core.tile(torch.full((1, 1, 2, 2), float("nan")))
+
+
+def test_a_saved_png_keeps_every_pixel(tmp_path):
+    images = torch.rand(4, 1, 28, 28)
+    core.save_png(images, tmp_path / "samples" / "a.png", columns=2, zoom=1)
+    assert (opened((tmp_path / "samples/a.png").read_bytes()) == core.tile(images, 2)).all()
+    core.save_png(images, tmp_path / "samples" / "a.png", columns=2)
+    core.save_png(core.labelled_picture({"first": images, "second": images}), tmp_path / "b.png")
+    assert Image.open(tmp_path / "samples/a.png").size == (3 * 62, 3 * 62)
+    assert Image.open(tmp_path / "b.png").size[0] > 100 and len(list(tmp_path.rglob("*.*"))) == 2
+
+
+def test_labelled_png_places_digits_beside_their_labels():
+    rows = {"one": torch.zeros(2, 1, 4, 4), "a longer label": torch.ones(2, 1, 4, 4)}
+    picture = opened(core.labelled_png(rows, ("left", "right"), zoom=2, gap=1))
+    left = picture.shape[1] - 2 * 11  # two digits of 4 pixels and three gaps, twice as large
+    assert left > 50 and picture.shape[0] == 22 + 2 * 12
+    assert (picture[24:32, left + 2 : left + 10] == 255).all()  # no ink
+    assert (picture[36:44, left + 2 : left + 10] == 0).all()  # all ink
+    assert (picture[22:, : left - 8] < 128).any() and (picture[:22, left:] < 128).any()  # label and heading
+
+
+def test_a_figure_leaves_matplotlib_as_it_was():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = core.rows_figure({"first": torch.rand(4, 1, 28, 28), "second": torch.ones(2, 1, 28, 28)}, "title")
+        figure.canvas.draw()
+    assert [axes.get_ylabel() for axes in figure.axes] == ["first", "second"] and figure.get_suptitle() == "title"
+    assert (figure.axes[1].images[0].get_array()[2:-2, 2:30] == 0).all() and dict(matplotlib.rcParams) == before

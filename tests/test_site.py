@@ -1,0 +1,55 @@
+"""The site builds without a warning, and none of its internal links is dead."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+class Page(HTMLParser):
+    """The ids of a page, and the links and pictures on it that stay on the site."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids, self.links = set(), []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name == "id":
+                self.ids.add(value)
+            if name in ("href", "src") and value and not urlsplit(value).scheme:
+                self.links.append(value)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "-d", str(folder / "cache")]
+    found = subprocess.run([*command, ".", str(folder / "html")], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return folder / "html"
+
+
+def test_no_internal_link_is_dead(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert len(pages) > 15
+    dead = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists() or (parts.fragment and parts.fragment not in pages[target].ids):
+                dead.append(f"{path.relative_to(site)}: {link}")
+    assert not dead, dead
+
+
+def test_every_notebook_and_the_reference_are_there(site):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(), "its pictures"
+    assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text()
