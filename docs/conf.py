@@ -9,7 +9,14 @@ author = "the diffae-core authors"
 copyright = "2026, the diffae-core authors"
 version = release = diffae_core.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx-mathjax-offline"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",
+]
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
