@@ -71,26 +71,28 @@ def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch
 
     handler = signal.signal(signal.SIGINT, ask_to_stop)
     smooth_loss, line_at, terminal = None, time.monotonic() + LINE_EVERY_SECONDS, sys.stderr.isatty()
-    with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not terminal) as bar:
-        for record in run:
-            if not math.isfinite(record.loss):
-                raise ValueError(
-                    f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another folder, "
-                    f"with another --seed or a lower --learning-rate; its last state is {state}"
-                )
-            smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
-            bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
-            bar.update()
-            if not terminal and (time.monotonic() > line_at or record.step == len(run)):
-                log.info("%s: step %d of %d, loss %.4f", name, record.step, len(run), smooth_loss)
-                line_at = time.monotonic() + LINE_EVERY_SECONDS
-            if record.step % run.steps_per_epoch == 0:
-                each_epoch(record.step // run.steps_per_epoch)  # before saving: after a kill it is made again
-            if stop or record.step % SAVE_EVERY_STEPS == 0:
-                run.save(state)
-            if stop:
-                raise KeyboardInterrupt
-    signal.signal(signal.SIGINT, handler)
+    try:
+        with tqdm(total=len(run), initial=run.step, desc=name, unit="step", disable=not terminal) as bar:
+            for record in run:
+                if not math.isfinite(record.loss):
+                    raise ValueError(
+                        f"the loss of the {name} is {record.loss} at step {record.step}: start anew in another folder, "
+                        f"with another --seed or a lower --learning-rate; its last state is {state}"
+                    )
+                smooth_loss = record.loss if smooth_loss is None else 0.98 * smooth_loss + 0.02 * record.loss
+                bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{smooth_loss:.4f}", refresh=False)
+                bar.update()
+                if not terminal and (time.monotonic() > line_at or record.step == len(run)):
+                    log.info("%s: step %d of %d, loss %.4f", name, record.step, len(run), smooth_loss)
+                    line_at = time.monotonic() + LINE_EVERY_SECONDS
+                if record.step % run.steps_per_epoch == 0:
+                    each_epoch(record.step // run.steps_per_epoch)  # before saving: after a kill it is made again
+                if stop or record.step % SAVE_EVERY_STEPS == 0:
+                    run.save(state)
+                if stop:
+                    raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def train_or_load(name: str, outline: M, start, options: argparse.Namespace, each_epoch=None) -> M:
@@ -162,8 +164,6 @@ def main(arguments: list[str] | None = None) -> None:
     embeddings = options.time_embedding_dim, options.feature_embedding_dim
     model = core.DiffusionModel(*embeddings, options.widths, options.block_depth, latent_dim, size, device=meta)
     core.step_times(options.num_steps)
-    if not 0 <= options.latent_noise <= 100:
-        raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
     if not 0 <= options.latent_noise <= 100:
         raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
     default = core.TrainingConfig(seed=options.seed)

@@ -33,8 +33,8 @@ class DiffusionModel(Model):
     A freshly built model generates noise: train it, or load weights with ``from_pretrained``.
 
     It is trained on latents with noise, so that a latent *near* a digit's decodes to a digit too. Every method that
-    decodes takes ``latent_noise``: how much noise the latents are taken to hold, in standard deviations. None: the
-    network judges by itself; 0: take them literally; up to 2: only roughly. A number, or one for each image, ``(N,)``.
+    decodes takes ``latent_noise``: how much noise the latents are taken to hold, in standard deviations. None: that
+    is left to the network; 0: take them literally; up to 2: only roughly. A number, or one for each image, ``(N,)``.
 
     Args:
         time_embedding_dim: sines and cosines that describe the noise rate; even.
@@ -120,7 +120,7 @@ class DiffusionModel(Model):
             eta: 0 for the one image that DDIM settles on, up to 1 for another sample each time, as in DDPM.
             spacing: "uniform" or "quadratic": how the steps divide the time (:func:`step_times`).
             generator: where the fresh noise of eta > 0 comes from.
-            latent_noise: how roughly to take the latents, 0 to 2; None lets the network judge by itself.
+            latent_noise: how roughly to take the latents, 0 to 2; None leaves that to the network.
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
@@ -221,7 +221,7 @@ class DiffusionModel(Model):
             noisy: x_t, ``(N, 1, 28, 28)``.
             diffusion_time: in [0, 1], a number or ``(N,)``.
             latents: ``(N, latent_dim)``.
-            latent_noise: how roughly to take the latents, 0 to 2; None lets the network judge by itself.
+            latent_noise: how roughly to take the latents, 0 to 2; None leaves that to the network.
 
         Raises:
             TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
@@ -324,7 +324,7 @@ def train_diffusion(
 
     Each digit gets a random time and random noise; the loss is :meth:`DiffusionModel.loss`. Its latent gets noise too:
     ``z + s * noise`` with ``s`` uniform in [0, latent_noise] (conditioning augmentation, arXiv 2106.15282). Half of the
-    time the model is told ``s``, half of the time it has to judge by itself.
+    time the model is told ``s``, half of the time it has to find out by itself.
 
     Args:
         model: the model to train.

@@ -131,12 +131,8 @@ def open_and_run_all(page: Page, server: str, front: str, name: str) -> None:
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", state="attached")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
     wait_for_kernel(server)
-    choose(page, "Run All Cells")
-
-
-def choose(page: Page, item: str) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name=item, exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 def errors(page: Page) -> Locator:
@@ -226,6 +222,6 @@ def test_the_interrupt_button_stops_live_training_which_then_goes_on(server, fol
     errors(page).wait_for()
     assert "KeyboardInterrupt" in errors(page).inner_text()
     page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-InputArea-editor").click()
-    choose(page, "Run Selected Cell and All Below")
+    page.keyboard.press("Control+Enter")
     page.get_by_text("120 steps, ").wait_for(timeout=240 * SECONDS)
     assert errors(page).count() == 0
