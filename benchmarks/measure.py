@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -126,4 +125,6 @@ def peak_memory_mb() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 1024
+    import resource  # where there is no /proc: on macOS; Windows has neither
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
