@@ -15,6 +15,8 @@ import torch
 import diffae_core as core
 
 ROOT = Path(__file__).parent.parent
+# They need signals and limits on resources, which Windows lacks.
+collect_ignore_glob = ["robustness/*"] if sys.platform == "win32" else []
 SMALL = {"widths": (8, 16), "block_depth": 1, "latent_dim": 16, "device": "cpu"}
 SMALL_RUN = ["--device", "cpu", "--train-digits", "640", "--widths", "8", "16", "--block-depth", "1"]
 SMALL_RUN += ["--latent-dim", "16", "--autoencoder-epochs", "1", "--quality-digits", "0", "--num-steps", "2"]
