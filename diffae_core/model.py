@@ -29,6 +29,13 @@ class Model(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
+    def _apply(self, fn, *args, **settings):
+        """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` go through: another type is refused."""
+        if (found := fn(torch.zeros(1)).dtype) != torch.float32:
+            hint = "for faster arithmetic call it under torch.autocast, or train with TrainingConfig(bfloat16=True)"
+            raise TypeError(f"expected a {type(self).__name__} to stay float32, got {found}: {hint}")
+        return super()._apply(fn, *args, **settings)
+
     def save_checkpoint(self, path: str | Path) -> None:
         """Write configuration and weights to ``path``, completely or not at all.
 

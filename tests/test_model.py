@@ -97,3 +97,10 @@ def test_devices():
     assert torch.equal(
         torch.rand(3, generator=core.seeded(4)), torch.rand(3, generator=torch.Generator().manual_seed(4))
     )
+
+
+@pytest.mark.parametrize("convert", [lambda m: m.double(), lambda m: m.bfloat16(), lambda m: m.to(torch.float16)])
+def test_another_type_of_numbers_is_refused_with_a_hint(convert, small_model):
+    with pytest.raises(TypeError, match="autocast"):
+        convert(small_model)
+    assert all(parameter.dtype == torch.float32 for parameter in small_model.parameters())
