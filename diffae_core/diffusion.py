@@ -11,7 +11,7 @@ from diffae_core.data import Digits, check_digits
 from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.devices import choose_device, random_normal, seeded
 from diffae_core.images import as_images
-from diffae_core.model import Model, fingerprint
+from diffae_core.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.training import Training, TrainingConfig
 from diffae_core.unet import UNKNOWN, ConditionalUNet
@@ -341,7 +341,7 @@ def train_diffusion(
     latents = autoencoder.encode_dataset(digits).tensors[0]
     data = f"{fingerprint(digits.pixels, latents)}, latent_noise {latent_noise:g}"
     latents = check_latents(latents, model.latent_dim).to(model.device)
-    model.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
+    model.latents_from = encoder_fingerprint(autoencoder)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
@@ -379,7 +379,7 @@ def train_jointly(
 
     def finish() -> None:
         autoencoder.normalise_latents(digits)
-        model.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
+        model.latents_from = encoder_fingerprint(autoencoder)
 
     data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}"
     return Training(trained, batch_loss, len(digits), config, data, finish)

@@ -93,7 +93,7 @@ class Model(nn.Module):
         Raises:
             ValueError: it is another; the message says what to do.
         """
-        if self.latents_from not in ("", found := fingerprint(*autoencoder.encoder.state_dict().values())):
+        if self.latents_from not in ("", found := encoder_fingerprint(autoencoder)):
             raise ValueError(
                 f"expected the autoencoder that this {type(self).__name__} was trained with ({self.latents_from}), got "
                 f"another ({found}): load the pair from one folder, or train the {type(self).__name__} anew"
@@ -106,3 +106,8 @@ def fingerprint(*tensors: Tensor) -> str:
     for tensor in tensors:
         joined.update(tensor.detach().cpu().contiguous().numpy())
     return joined.hexdigest()[:16]
+
+
+def encoder_fingerprint(autoencoder: nn.Module) -> str:
+    """The name of an autoencoder's latents: the fingerprint of the encoder that gives them."""
+    return fingerprint(*autoencoder.encoder.state_dict().values())

@@ -8,7 +8,7 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.data import Digits, check_digits
 from diffae_core.ddim import ddim_sample, step_times
 from diffae_core.devices import choose_device, random_normal
-from diffae_core.model import Model, fingerprint
+from diffae_core.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.training import Training, TrainingConfig
 from diffae_core.unet import TimeEmbedding
@@ -200,7 +200,7 @@ def train_latent_prior(
         check_labels(labels, len(labels), prior.num_classes)
     else:
         labels = torch.zeros_like(labels)  # the only label there is: none
-    prior.latents_from = fingerprint(*autoencoder.encoder.state_dict().values())
+    prior.latents_from = encoder_fingerprint(autoencoder)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         batch = latents[index.to(latents.device)]
