@@ -23,7 +23,7 @@ from tqdm import tqdm
 import diffae_core as core
 
 log = logging.getLogger("diffae_core.script")
-M = TypeVar("M", bound=core.Model)
+M = TypeVar("M", bound=core.model.Model)
 SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
 LINE_EVERY_SECONDS = 10  # where the output is no terminal
 CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.3, "diffusion": 1.6, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
@@ -131,7 +131,7 @@ def measure(autoencoder, model, classifier, train: core.Digits, test: core.Digit
     head = f"| on {count:,} test digits, random x_T, 20 steps, eta 0 | value |"
     table = "\n".join([head, "|---|---|", *rows]) + "\n"
     options.written.append(options.output_dir / "quality.md")
-    with core.atomic_write(options.written[-1]) as temporary:
+    with core.checkpoints.atomic_write(options.written[-1]) as temporary:
         temporary.write_text(table)
     print(table)
 
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
             latents = autoencoder.encode_dataset(train.subset(slice(0, 64))).tensors[0]
             samples = ema_model.generate(latents, options.num_steps, generator=core.seeded(options.seed))
             options.written.append(options.output_dir / "samples" / f"epoch_{epoch:03d}.png")
-            core.save_png(samples, options.written[-1], columns=16)
+            core.plotting.save_png(samples, options.written[-1], columns=16)
 
     autoencoder = train_or_load(
         "autoencoder", autoencoder, lambda new: core.train_autoencoder(new, train, coder), options

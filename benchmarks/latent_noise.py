@@ -151,7 +151,7 @@ def main() -> None:
         path = measure.ROOT / "output" / "latent_noise" / f"{cell}.json"
         if not path.exists():
             found = metrics(VARIANTS[name], train, validation, options.digits, options.seconds)
-            with core.atomic_write(path) as temporary:
+            with core.checkpoints.atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(found))
         rows.append([name, *json.loads(path.read_text()).values()])
         print(*rows[-1], flush=True)

@@ -61,7 +61,7 @@ def write(name: str, command: str, tables: dict[str, dict], packages: tuple[str,
     """Write docs/results/<name>.json: the tables, and with what they were measured."""
     made_with = {"command": command, "machine": machine(*packages), "commit": commit(), "weights": weights(), **more}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    with core.atomic_write(RESULTS / f"{name}.json") as temporary:
+    with core.checkpoints.atomic_write(RESULTS / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(made_with | {"tables": tables}, indent=1) + "\n")
     print(f"written: docs/results/{name}.json")
 
@@ -82,13 +82,13 @@ class Reference:
         self.classifier, self.real = classifier, real
         self.features = classifier.classify(real.images)[0]
         others = classifier.classify(train.subset(slice(0, len(real))).images)[0]
-        self.distance = core.frechet_distance(others, self.features)
+        self.distance = core.metrics.frechet_distance(others, self.features)
 
     def measure(self, images: Tensor, labels: Tensor | None = None, neighbours: int = 5) -> dict[str, float]:
         """FD ratio, precision, recall; and the share classified as ``labels``, in percent, where these are given."""
         features, found = self.classifier.classify(images)
-        precision, recall = core.precision_recall(self.features, features, neighbours)
-        values = {"FD ratio": core.frechet_distance(features, self.features) / self.distance}
+        precision, recall = core.metrics.precision_recall(self.features, features, neighbours)
+        values = {"FD ratio": core.metrics.frechet_distance(features, self.features) / self.distance}
         values |= {"precision": precision, "recall": recall}
         return values if labels is None else values | {"accuracy": 100 * float((found == labels).float().mean())}
 

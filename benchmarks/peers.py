@@ -108,7 +108,7 @@ class KerasNetwork(nn.Module):
     def __init__(self):
         super().__init__()
         noise_dim, width = 32, WIDTHS[0]
-        self.noise_embedding = core.TimeEmbedding(noise_dim)
+        self.noise_embedding = core.unet.TimeEmbedding(noise_dim)
         self.latent_embedding = nn.Linear(LATENT_DIM, noise_dim)
         self.stem = nn.Conv2d(1, width, 1)
         channels, self.down, skips = width + 2 * noise_dim, nn.ModuleList(), []
@@ -159,7 +159,7 @@ class KerasRecipe(core.DiffusionModel):
 
     def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
         rates = self.rates(times)
-        noisy = core.noisy_image((images - MEAN) / STD, noise, *rates)
+        noisy = core.schedule.noisy_image((images - MEAN) / STD, noise, *rates)
         return (self.network(noisy, rates[1].flatten(), latents) - noise).abs().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
@@ -167,8 +167,8 @@ class KerasRecipe(core.DiffusionModel):
         x, count = torch.randn(len(latents), 1, 28, 28, generator=generator), len(latents)
         for step in range(num_steps, 0, -1):
             rates, following = (self.rates(torch.full((count,), one / num_steps)) for one in (step, step - 1))
-            clean, noise = core.from_noise(x, self.network(x, rates[1].flatten(), latents), *rates)
-            x = core.noisy_image(clean, noise, *following)
+            clean, noise = core.schedule.from_noise(x, self.network(x, rates[1].flatten(), latents), *rates)
+            x = core.schedule.noisy_image(clean, noise, *following)
         return (clean * STD + MEAN).clamp(0, 1)
 
 

@@ -29,10 +29,10 @@ class PredictsNoise(nn.Module):
     def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
         level = noise_rate[:, None, None, None]
         rates = (1 - level**2).clamp(min=0).sqrt(), level
-        clean, noise = core.from_noise(x, self.network(x, noise_rate, latents, latent_noise), *rates)
+        clean, noise = core.schedule.from_noise(x, self.network(x, noise_rate, latents, latent_noise), *rates)
         if not self.training:
-            clean, noise = core.from_clean(x, clean.clamp(-1, 1), *rates)
-        return core.velocity(clean, noise, *rates)
+            clean, noise = core.schedule.from_clean(x, clean.clamp(-1, 1), *rates)
+        return core.schedule.velocity(clean, noise, *rates)
 
 
 class WeightedAsNoise(core.DiffusionModel):
@@ -47,8 +47,10 @@ class AbsoluteError(core.DiffusionModel):
 
     def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
         clean, rates = 2 * images - 1, self.schedule.rates(times, ndim=4)
-        predicted = self.network(core.noisy_image(clean, noise, *rates), rates[1].flatten(), latents, latent_noise)
-        return (predicted.float() - core.velocity(clean, noise, *rates)).abs().mean(dim=(1, 2, 3))
+        predicted = self.network(
+            core.schedule.noisy_image(clean, noise, *rates), rates[1].flatten(), latents, latent_noise
+        )
+        return (predicted.float() - core.schedule.velocity(clean, noise, *rates)).abs().mean(dim=(1, 2, 3))
 
 
 class StratifiedTimes(core.DiffusionModel):
@@ -107,8 +109,8 @@ def changed(change: Callable[[core.ConditionalUNet], object]) -> core.Conditiona
     return network.to(memory_format=torch.channels_last)
 
 
-def blocks(network: nn.Module) -> list[core.ResidualBlock]:
-    return [module for module in network.modules() if isinstance(module, core.ResidualBlock)]
+def blocks(network: nn.Module) -> list[core.unet.ResidualBlock]:
+    return [module for module in network.modules() if isinstance(module, core.unet.ResidualBlock)]
 
 
 def additive(network: core.ConditionalUNet) -> None:

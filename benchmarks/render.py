@@ -77,7 +77,7 @@ def main() -> None:
         if (rendered := render(text, tables)) != text:
             differing.append(str(path.relative_to(ROOT)))
             if not check:
-                with core.atomic_write(path) as temporary:
+                with core.checkpoints.atomic_write(path) as temporary:
                     temporary.write_text(rendered)
     print(("differs: " if check else "rendered: ") + (", ".join(differing) or "nothing"))
     sys.exit(check and bool(differing))

@@ -75,7 +75,7 @@ class Bench:
             found = compute()
             found["seconds"] = time.perf_counter() - began
             print(name, json.dumps(found), flush=True)
-            with core.atomic_write(path) as temporary:
+            with core.checkpoints.atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(found))
         found = json.loads(path.read_text())
         self.seconds += found["seconds"]
@@ -395,7 +395,9 @@ def table_i(bench: Bench) -> dict:
     codes = {"its own latent": z, "another digit's": z.roll(1, dims=0), "the mean latent": torch.zeros_like(z)}
 
     def losses(latents: Tensor) -> list[float]:
-        return core.loss_by_time(bench.model, real.images, latents, torch.tensor(times), core.seeded(0)).tolist()
+        return core.evaluation.loss_by_time(
+            bench.model, real.images, latents, torch.tensor(times), core.seeded(0)
+        ).tolist()
 
     found = bench.cell("I", lambda: {name: losses(latents) for name, latents in codes.items()})
     columns = ["latent", *(f"t = {time:g}" for time in times)]
@@ -414,9 +416,9 @@ def table_j(bench: Bench) -> dict:
     }
 
     def distances(images: Tensor) -> dict:
-        pixels = core.nearest_distances(images.flatten(1), bench.train.images.flatten(1))
+        pixels = core.metrics.nearest_distances(images.flatten(1), bench.train.images.flatten(1))
         known = bench.classifier.classify(bench.train.images)[0]
-        features = core.nearest_distances(bench.classifier.classify(images)[0], known)
+        features = core.metrics.nearest_distances(bench.classifier.classify(images)[0], known)
         return {"values": [one.quantile(share).item() for one in (pixels, features) for share in (0.01, 0.5)]}
 
     rows = [

@@ -1,25 +1,27 @@
-"""A minimal Diffusion Autoencoder with DDIM on MNIST: encode, add noise, denoise with the latent, change the latent."""
+"""A minimal Diffusion Autoencoder with DDIM on MNIST: encode, add noise, denoise with the latent, change the latent.
 
+The names here are what one builds with. Formulas and drawing helpers stay in their modules: ``core.schedule``,
+``core.metrics``, ``core.evaluation``, ``core.plotting``.
+"""
+
+from diffae_core import checkpoints, evaluation, metrics, model, plotting, schedule, unet  # noqa: F401
 from diffae_core.autoencoder import SimpleAutoencoder, train_autoencoder
-from diffae_core.checkpoints import atomic_write
 from diffae_core.classifier import DigitClassifier, train_classifier
 from diffae_core.data import Digits, load_digits, load_mnist, load_sample
 from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.demo import Demo
 from diffae_core.devices import choose_device, seeded
 from diffae_core.diffusion import DiffusionModel, LatentDecoder, to_pixels, train_diffusion, train_jointly
-from diffae_core.evaluation import in_batches, loss_by_time, quality
+from diffae_core.evaluation import in_batches, quality
 from diffae_core.export import export_onnx
 from diffae_core.images import as_images, read_digit
 from diffae_core.latents import class_directions, class_means, edit, lerp, principal_directions, slerp
-from diffae_core.metrics import frechet_distance, nearest_distances, precision_recall
-from diffae_core.model import Model
-from diffae_core.plotting import labelled_picture, labelled_png, rows_figure, save_png, tile
+from diffae_core.plotting import labelled_png
 from diffae_core.prior import LatentPrior, train_latent_prior
-from diffae_core.schedule import CosineSchedule, from_clean, from_noise, from_velocity, noisy_image, velocity
+from diffae_core.schedule import CosineSchedule
 from diffae_core.training import Training, TrainingConfig
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy, train_last_layer
-from diffae_core.unet import ConditionalUNet, ResidualBlock, TimeEmbedding
+from diffae_core.unet import ConditionalUNet
 
 __version__ = "0.2.0"
 
@@ -33,14 +35,10 @@ __all__ = [
     "Digits",
     "LatentDecoder",
     "LatentPrior",
-    "Model",
-    "ResidualBlock",
     "SimpleAutoencoder",
-    "TimeEmbedding",
     "Training",
     "TrainingConfig",
     "as_images",
-    "atomic_write",
     "choose_device",
     "class_directions",
     "class_means",
@@ -51,30 +49,18 @@ __all__ = [
     "decompose_entropy",
     "edit",
     "export_onnx",
-    "frechet_distance",
-    "from_clean",
-    "from_noise",
-    "from_velocity",
     "in_batches",
-    "labelled_picture",
     "labelled_png",
     "lerp",
     "load_digits",
     "load_mnist",
     "load_sample",
-    "loss_by_time",
-    "nearest_distances",
-    "noisy_image",
-    "precision_recall",
     "principal_directions",
     "quality",
     "read_digit",
-    "rows_figure",
-    "save_png",
     "seeded",
     "slerp",
     "step_times",
-    "tile",
     "to_pixels",
     "train_autoencoder",
     "train_classifier",
@@ -82,5 +68,4 @@ __all__ = [
     "train_jointly",
     "train_last_layer",
     "train_latent_prior",
-    "velocity",
 ]

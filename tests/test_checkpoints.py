@@ -86,11 +86,11 @@ def test_an_earlier_file_survives_an_error_while_saving(small_model, tmp_path, m
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path, error):
-    with pytest.raises(error), core.atomic_write(tmp_path / "deep" / "table.md") as temporary:
+    with pytest.raises(error), core.checkpoints.atomic_write(tmp_path / "deep" / "table.md") as temporary:
         temporary.write_text("half")
         raise error
     assert list((tmp_path / "deep").iterdir()) == []
-    with core.atomic_write(tmp_path / "deep" / "table.md") as temporary:
+    with core.checkpoints.atomic_write(tmp_path / "deep" / "table.md") as temporary:
         temporary.write_text("all of it")
     assert (tmp_path / "deep" / "table.md").read_text() == "all of it" and len(list((tmp_path / "deep").iterdir())) == 1
 

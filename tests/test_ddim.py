@@ -13,7 +13,7 @@ SHAPES = [(4, 1, 8, 8), (4, 16)]
 
 def perfect_denoiser(clean):
     """Knows the one clean image; the noise follows from it."""
-    return lambda x_t, times, latents: core.from_clean(x_t, clean, *SCHEDULE.rates(times, x_t.ndim))
+    return lambda x_t, times, latents: core.schedule.from_clean(x_t, clean, *SCHEDULE.rates(times, x_t.ndim))
 
 
 def gaussian_denoiser(x_t, times, latents):
@@ -36,7 +36,7 @@ def test_a_perfect_denoiser_is_exact_at_any_number_of_steps(num_steps, eta, spac
 def test_starting_in_the_middle_with_a_time_for_each_row(shape):
     clean, noise = torch.randn(2, *shape)
     start = torch.tensor([0.0, 0.3, 0.7, 1.0])
-    noisy = core.noisy_image(clean, noise, *SCHEDULE.rates(start, len(shape)))
+    noisy = core.schedule.noisy_image(clean, noise, *SCHEDULE.rates(start, len(shape)))
     times = core.step_times(5, start=start)
     assert times.shape == (6, 4) and torch.equal(times[0], start) and not times[-1].any()
     torch.testing.assert_close(core.ddim_sample(perfect_denoiser(clean), noisy, times), clean, atol=1e-4, rtol=1e-4)

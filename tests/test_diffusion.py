@@ -144,7 +144,7 @@ def test_more_steps_are_not_worse_unless_clipped_with_the_old_noise(autoencoder,
     @torch.no_grad()
     def distance(denoiser, steps):
         generated = core.to_pixels(core.ddim_sample(denoiser, x_T, core.step_times(steps), latents))
-        return core.frechet_distance(classifier.classify(generated)[0], real_features)
+        return core.metrics.frechet_distance(classifier.classify(generated)[0], real_features)
 
     plain = distance(model.denoise_once, 60)
     assert plain <= 1.25 * distance(model.denoise_once, 10)
@@ -204,7 +204,7 @@ def test_nothing_told_is_the_loss_of_unknown_noise(small_model):
     assert torch.equal(small_model.loss(*values), small_model.loss(*values, torch.full((3,), UNKNOWN)))
     assert not torch.equal(small_model.loss(*values), small_model.loss(*values, torch.zeros(3)))
     clean, rates = 2 * values[0] - 1, core.CosineSchedule().rates(values[2], ndim=4)
-    x_0, _ = small_model.denoise_once(core.noisy_image(clean, values[3], *rates), values[2], values[1])
+    x_0, _ = small_model.denoise_once(core.schedule.noisy_image(clean, values[3], *rates), values[2], values[1])
     error = ((x_0 - clean) / rates[1]).square().mean(dim=(1, 2, 3))  # the velocity's error is that of x_0 / noise_rate
     torch.testing.assert_close(small_model.loss(*values), error, atol=1e-4, rtol=1e-3)
 

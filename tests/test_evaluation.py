@@ -22,14 +22,14 @@ def test_quality_of_a_decoder_that_is_known(autoencoder, classifier, sample, hel
     with torch.no_grad():
         decoded = autoencoder(test.images)
     real, other = (classifier.classify(digits.images)[0] for digits in (test, train.subset(slice(0, 100))))
-    reference, features = core.frechet_distance(other, real), classifier.classify(decoded)[0]
+    reference, features = core.metrics.frechet_distance(other, real), classifier.classify(decoded)[0]
     assert found["latent as it is: mean squared error"] == pytest.approx((decoded - test.images).square().mean().item())
     assert found["latent as it is: accuracy, %"] == pytest.approx(classifier.accuracy(decoded, test.labels))
     assert found["real training digits: Frechet distance (the reference)"] == pytest.approx(reference)
     assert found["latent as it is: FD ratio"] == pytest.approx(
-        core.frechet_distance(features, real) / reference, rel=1e-3
+        core.metrics.frechet_distance(features, real) / reference, rel=1e-3
     )
-    assert found["latent as it is: precision"] == pytest.approx(core.precision_recall(real, features)[0])
+    assert found["latent as it is: precision"] == pytest.approx(core.metrics.precision_recall(real, features)[0])
     assert found["real test digits: accuracy of the classifier, %"] >= 98
     distances = [found[f"latent {name}: FD ratio"] for name in ("as it is", "+ 0.5 std", "+ 1 std", "+ 2 std")]
     assert distances[0] < distances[2] < distances[3]
@@ -45,15 +45,15 @@ def test_the_model_uses_its_latents_at_every_time(autoencoder, model, held_out):
     latents = autoencoder.encode_dataset(digits).tensors[0]
 
     def losses(codes):
-        return core.loss_by_time(model, digits.images, codes, times, core.seeded(0))
+        return core.evaluation.loss_by_time(model, digits.images, codes, times, core.seeded(0))
 
     own = losses(latents)
     assert own.shape == (3,) and not own.requires_grad and torch.equal(own, losses(latents))
     assert (losses(latents.roll(1, dims=0)) > 2 * own).all() and (losses(torch.zeros_like(latents)) > 1.5 * own).all()
     with pytest.raises(ValueError, match="diffusion_time in"):
-        core.loss_by_time(model, digits.images, latents, torch.tensor([1.5]))
+        core.evaluation.loss_by_time(model, digits.images, latents, torch.tensor([1.5]))
     with pytest.raises(TypeError, match=r"torch\.Generator"):
-        core.loss_by_time(model, digits.images, latents, times, 0)
+        core.evaluation.loss_by_time(model, digits.images, latents, times, 0)
 
 
 def test_in_batches_is_the_function_on_all_rows():

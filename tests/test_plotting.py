@@ -18,7 +18,7 @@ def opened(png):
 def test_tile_puts_each_digit_in_its_place():
     images = torch.zeros(3, 1, 4, 4)
     images[2] = 1
-    sheet = core.tile(images, columns=2, gap=1)
+    sheet = core.plotting.tile(images, columns=2, gap=1)
     assert sheet.shape == (11, 11) and sheet.dtype == np.uint8
     assert (sheet[1:5, 1:5] == 255).all() and (sheet[1:5, 6:10] == 255).all()
     assert (sheet[6:10, 1:5] == 0).all()
@@ -29,9 +29,9 @@ def test_tile_puts_each_digit_in_its_place():
 def test_what_is_no_row_of_images_is_refused(shape):
     images = torch.zeros(shape)
     for draw in (
-        core.tile,
+        core.plotting.tile,
         lambda images: core.labelled_png({"a": images}),
-        lambda images: core.rows_figure({"a": images}),
+        lambda images: core.plotting.rows_figure({"a": images}),
     ):
         with pytest.raises(ValueError, match="one or more images"):
             draw(images)
@@ -41,18 +41,18 @@ def test_what_is_no_row_of_images_is_refused(shape):
 
 
 def test_tile_clips_what_is_out_of_range_and_refuses_nan():
-    assert core.tile(torch.full((1, 1, 2, 2), 3.0), gap=0).max() == 0
-    assert core.tile(torch.full((1, 1, 2, 2), -3.0), gap=0).min() == 255
+    assert core.plotting.tile(torch.full((1, 1, 2, 2), 3.0), gap=0).max() == 0
+    assert core.plotting.tile(torch.full((1, 1, 2, 2), -3.0), gap=0).min() == 255
     with pytest.raises(ValueError, match="NaN or infinity"):
-        core.tile(torch.full((1, 1, 2, 2), float("nan")))
+        core.plotting.tile(torch.full((1, 1, 2, 2), float("nan")))
 
 
 def test_a_saved_png_keeps_every_pixel(tmp_path):
     images = torch.rand(4, 1, 28, 28)
-    core.save_png(images, tmp_path / "samples" / "a.png", columns=2, zoom=1)
-    assert (opened((tmp_path / "samples/a.png").read_bytes()) == core.tile(images, 2)).all()
-    core.save_png(images, tmp_path / "samples" / "a.png", columns=2)
-    core.save_png(core.labelled_picture({"first": images, "second": images}), tmp_path / "b.png")
+    core.plotting.save_png(images, tmp_path / "samples" / "a.png", columns=2, zoom=1)
+    assert (opened((tmp_path / "samples/a.png").read_bytes()) == core.plotting.tile(images, 2)).all()
+    core.plotting.save_png(images, tmp_path / "samples" / "a.png", columns=2)
+    core.plotting.save_png(core.plotting.labelled_picture({"first": images, "second": images}), tmp_path / "b.png")
     assert Image.open(tmp_path / "samples/a.png").size == (3 * 62, 3 * 62)
     assert Image.open(tmp_path / "b.png").size[0] > 100 and len(list(tmp_path.rglob("*.*"))) == 2
 
@@ -73,7 +73,9 @@ def test_a_figure_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = core.rows_figure({"first": torch.rand(4, 1, 28, 28), "second": torch.ones(2, 1, 28, 28)}, "title")
+        figure = core.plotting.rows_figure(
+            {"first": torch.rand(4, 1, 28, 28), "second": torch.ones(2, 1, 28, 28)}, "title"
+        )
         figure.canvas.draw()
     assert [axes.get_ylabel() for axes in figure.axes] == ["first", "second"] and figure.get_suptitle() == "title"
     assert (figure.axes[1].images[0].get_array()[2:-2, 2:30] == 0).all() and dict(matplotlib.rcParams) == before

@@ -17,7 +17,7 @@ class GaussianPrior(core.LatentPrior):
         signal = (1 - noise_rate**2).clamp(min=0).sqrt()
         away = (x - signal * MEAN) / (signal**2 * STD**2 + noise_rate**2)
         clean, noise = MEAN + signal * STD**2 * away, noise_rate * away
-        return core.velocity(clean, noise, signal, noise_rate)
+        return core.schedule.velocity(clean, noise, signal, noise_rate)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_guidance_0_is_unconditional_1_conditional_and_more_goes_beyond(small_pr
         signal, noise_rate = core.CosineSchedule().rates(times, 2)
         conditional, unconditional = (small_prior(x, noise_rate.flatten(), asked) for asked in (labels, none))
         v = (1 - guidance) * unconditional + guidance * conditional
-        return core.from_velocity(x, v, signal, noise_rate)
+        return core.schedule.from_velocity(x, v, signal, noise_rate)
 
     settings = {"guidance": guidance, "num_steps": 5, "eta": 0.0}
     found = small_prior.sample_latents(3, labels, generator=core.seeded(2), **settings)

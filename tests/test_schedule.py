@@ -25,8 +25,8 @@ def test_rates_are_monotone_from_clean_to_noise():
 def test_conversions_invert_each_other(time, seed):
     clean, noise = torch.randn(2, 3, 1, 4, 4, generator=core.seeded(seed))
     rates = SCHEDULE.rates(torch.full((3,), time), ndim=4)
-    x_t, v = core.noisy_image(clean, noise, *rates), core.velocity(clean, noise, *rates)
-    views = (core.from_velocity, v), (core.from_noise, noise), (core.from_clean, clean)
+    x_t, v = core.schedule.noisy_image(clean, noise, *rates), core.schedule.velocity(clean, noise, *rates)
+    views = (core.schedule.from_velocity, v), (core.schedule.from_noise, noise), (core.schedule.from_clean, clean)
     for convert, view in views:
         torch.testing.assert_close(convert(x_t, view, *rates), (clean, noise), atol=1e-4, rtol=1e-4)
 
@@ -35,5 +35,5 @@ def test_conversions_invert_each_other(time, seed):
 def test_velocity_is_exact_where_the_other_views_divide_by_nothing(time):
     clean, noise = torch.randn(2, 2, 1, 4, 4)
     rates = SCHEDULE.rates(torch.full((2,), time), ndim=4)
-    x_t, v = core.noisy_image(clean, noise, *rates), core.velocity(clean, noise, *rates)
-    torch.testing.assert_close(core.from_velocity(x_t, v, *rates), (clean, noise))
+    x_t, v = core.schedule.noisy_image(clean, noise, *rates), core.schedule.velocity(clean, noise, *rates)
+    torch.testing.assert_close(core.schedule.from_velocity(x_t, v, *rates), (clean, noise))

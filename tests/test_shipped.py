@@ -44,9 +44,12 @@ def compare(model, classifier, sample, real):
     def compare(z, labels, **settings):
         images = model.generate(z, STEPS, generator=core.seeded(0), **settings)
         features, predicted = classifier.classify(images)
-        reference = core.frechet_distance(classifier.classify(sample.spaced(len(z)).images)[0], real)
-        ratio = core.frechet_distance(features, real) / reference
-        accuracy, precision = (predicted == labels).float().mean().item(), core.precision_recall(real, features)[0]
+        reference = core.metrics.frechet_distance(classifier.classify(sample.spaced(len(z)).images)[0], real)
+        ratio = core.metrics.frechet_distance(features, real) / reference
+        accuracy, precision = (
+            (predicted == labels).float().mean().item(),
+            core.metrics.precision_recall(real, features)[0],
+        )
         print(f"accuracy {accuracy:.3f}, FD ratio {ratio:.3f}, precision {precision:.3f}")  # shown by pytest -rP
         return images, accuracy, ratio, precision
 

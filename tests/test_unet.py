@@ -76,7 +76,7 @@ def test_impossible_sizes(size, message):
 
 
 def test_time_embedding_tells_nearby_levels_apart():
-    embedding = core.TimeEmbedding(32)(torch.tensor([0.5, 0.501, 0.9]))
+    embedding = core.unet.TimeEmbedding(32)(torch.tensor([0.5, 0.501, 0.9]))
     assert embedding.shape == (3, 32) and embedding.abs().max() <= 1
     near, far = (embedding[0] - embedding[1]).norm(), (embedding[0] - embedding[2]).norm()
     assert 0.01 < near < far

@@ -36,8 +36,11 @@ ENTRIES = {
     "clue": (lambda z: core.clue(z, HEAD, steps=2)[0], (LATENTS,)),
     "class_directions": (core.class_directions, (LATENTS, LABELS)),
     "principal_directions": (lambda z: core.principal_directions(z, 3), (LATENTS,)),
-    "loss_by_time": (lambda x, z: core.loss_by_time(MODEL, x, z, TIMES[:2], core.seeded(0)), (IMAGES, LATENTS)),
-    "tile": (lambda x: torch.from_numpy(core.tile(x)), (IMAGES,)),
+    "loss_by_time": (
+        lambda x, z: core.evaluation.loss_by_time(MODEL, x, z, TIMES[:2], core.seeded(0)),
+        (IMAGES, LATENTS),
+    ),
+    "tile": (lambda x: torch.from_numpy(core.plotting.tile(x)), (IMAGES,)),
 }
 every_entry = pytest.mark.parametrize("name", ENTRIES)
 pytestmark = pytest.mark.filterwarnings("ignore:images have values")
