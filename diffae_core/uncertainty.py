@@ -1,7 +1,7 @@
 """Appendix A2: how sure is a classifier on latents, and how must a digit change for it to become sure?"""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from diffae_core.validation import (
     check_latents,
     check_number,
     check_tensor,
+    check_values,
 )
 
 
@@ -29,8 +30,7 @@ class BayesianLastLayer(Model):
     N(0, prior_sigma^2); training keeps a weight's Gaussian as near to it as the data allow.
 
     Args:
-        backbone: images -> latents, such as ``autoencoder.encoder``. It is frozen: it gets no gradient here, and so
-            AdamW skips it.
+        backbone: images -> latents, such as ``autoencoder.encoder``. It gets no gradient here, and so stays as it is.
         latent_dim: numbers in a latent.
         num_classes: classes to tell apart.
         prior_sigma: standard deviation of the prior, above 0.
@@ -41,13 +41,16 @@ class BayesianLastLayer(Model):
         self.latent_dim = check_count(latent_dim, "latent_dim")
         self.num_classes = check_count(num_classes, "num_classes", at_least=2)
         self.prior_sigma = check_number(prior_sigma, "prior_sigma", 1e-6, 1e6)
-        names = ("latent_dim", "num_classes", "prior_sigma")
-        self.config = {name: getattr(self, name) for name in names}
+        self.config = {name: getattr(self, name) for name in ("latent_dim", "num_classes", "prior_sigma")}
         self.backbone = backbone
         self.mean = nn.Parameter(torch.zeros(num_classes, latent_dim + 1))  # the last column is the bias
         self.raw_std = nn.Parameter(torch.full_like(self.mean, -4.0))  # its softplus is the std, 0.018 to begin with
-        device = next((parameter.device for parameter in backbone.parameters()), None)
-        self.to(device)
+        self.to(next((parameter.device for parameter in backbone.parameters()), None))
+
+    @classmethod
+    def from_pretrained(cls, *args, **settings) -> NoReturn:
+        """Always a TypeError: no head is shipped, and a file does not say how to build its backbone."""
+        raise TypeError("expected a head made on its backbone: call BayesianLastLayer(...), then load_checkpoint(path)")
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the weights' Gaussians from the prior, summed over all weights, in nats.
@@ -68,15 +71,9 @@ class BayesianLastLayer(Model):
         return F.cross_entropy(self.sample_logits(z, 1, generator)[0], labels) + self.kl() / num_examples
 
     def sample_predict_z(self, z: Tensor, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
-        """Class probabilities of latents under samples of the weights; differentiable.
+        """Class probabilities ``(S, N, num_classes)`` of latents ``(N, latent_dim)`` under S samples of the weights.
 
-        Args:
-            z: ``(N, latent_dim)``.
-            num_samples: how many, S.
-            generator: where they come from; seeded alike, it gives the same weights.
-
-        Returns:
-            ``(S, N, num_classes)``.
+        Differentiable. A generator that is seeded alike gives the same weights.
 
         Raises:
             TypeError, ValueError: not such latents, or no whole number of samples.
@@ -107,10 +104,10 @@ def train_last_layer(
     """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
 
     Raises:
-        TypeError, ValueError: another kind of head, or not a pair of latents ``(N, latent_dim)`` and labels ``(N,)``.
+        TypeError, ValueError: another kind of head, or not latents ``(N, latent_dim)`` and labels ``(N,)``.
     """
     if not isinstance(head, BayesianLastLayer):
-        hint = "train another head by its own loop, on the tensors that encode_dataset gives"
+        hint = "train another head in a loop of your own, on encode_dataset's tensors"
         raise TypeError(f"expected a BayesianLastLayer, got {type(head).__name__}: {hint}")
     if not isinstance(features, TensorDataset) or len(features.tensors) != 2:
         wanted = "expected a TensorDataset of latents and labels, as encode_dataset gives"
@@ -147,11 +144,9 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
         ValueError: another shape, or rows that are no probabilities.
     """
     check_tensor(probabilities, "expected probabilities (S, N, C), got")
-    if probabilities.ndim != 3 or len(probabilities) == 0 or not probabilities.is_floating_point():
-        got = f"{tuple(probabilities.shape)}, {probabilities.dtype}"
-        raise ValueError(f"expected probabilities (S, N, C), floating-point, with S of 1 or more, got {got}")
-    rows = probabilities.detach().sum(dim=-1)
-    if not bool(((rows - 1).abs() < 1e-3).all() and (probabilities >= 0).all()):
+    if probabilities.ndim != 3 or len(probabilities) == 0:
+        raise ValueError(f"expected probabilities (S, N, C), with S of 1 or more, got {tuple(probabilities.shape)}")
+    if not _are_probabilities(probabilities, tolerance=1e-3):
         raise ValueError("expected probabilities that are 0 or more and sum to 1: apply a softmax to logits first")
 
     def entropy(p: Tensor) -> Tensor:
@@ -161,12 +156,16 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
     return Entropies(total, aleatoric, total - aleatoric)
 
 
+def _are_probabilities(values: Tensor, tolerance: float) -> bool:
+    return bool(((values.detach().sum(dim=-1) - 1).abs() < tolerance).all() and (values >= 0).all())
+
+
 def clue(
     z0: Tensor,
     predict: Callable[[Tensor], Tensor],
     *,
     distance: str = "l2",
-    distance_weight: float = 0.005,
+    distance_weight: float | Tensor = 0.005,
     steps: int = 200,
     learning_rate: float = 0.05,
     decoder: Callable[[Tensor], Tensor] | None = None,
@@ -185,7 +184,7 @@ def clue(
             :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that give
             ``lambda z: head(autoencoder.encode(autoencoder.decode(z)))``.
         distance: "l2" or "l1", between latents.
-        distance_weight: nats that one unit of distance must save; 0 or more.
+        distance_weight: nats that one unit of distance must save, 0 or more: a number or ``(N,)``, one for each latent.
         steps, learning_rate: of Adam.
         decoder: latents -> images, such as ``autoencoder.decode``. With one, the distance is L1 between images,
             summed over pixels, in place of that between latents.
@@ -198,14 +197,13 @@ def clue(
         TypeError, ValueError: not such latents, settings or predictions, or no gradients through what was given.
     """
     check_choice(distance, "distance", ("l1", "l2"))
-    check_number(distance_weight, "distance_weight", 0, 1e6)
     check_number(learning_rate, "learning_rate", 1e-9, 1e3)
-    check_latents(z0)
+    weights = check_values(distance_weight, len(check_latents(z0)), z0.device, "distance_weight", 0, 1e6)
     norm = 2 if decoder is None and distance == "l2" else 1
     view = nn.Identity() if decoder is None else decoder  # the distance is between latents, or between images
-    entropies, distances, latents = [], [], []
+    history: dict[str, list[Tensor]] = {"entropy": [], "distance": [], "latents": []}
     with torch.inference_mode(False), torch.enable_grad():  # also for a caller under no_grad
-        z = z0.detach().clone().requires_grad_()
+        z, weights = z0.detach().clone().requires_grad_(), weights.clone()
         optimizer = torch.optim.Adam([z], learning_rate)
         start = view(z)
         if not start.requires_grad:
@@ -214,13 +212,11 @@ def clue(
         for step in range(check_count(steps, "steps") + 1):
             entropy = decompose_entropy(_probabilities(predict(z), len(z))).total.to(z.device)
             away = torch.linalg.vector_norm((view(z) - start).flatten(1), ord=norm, dim=1)
-            entropies.append(entropy.detach())
-            distances.append(away.detach())
-            latents.append(z.detach().clone())
+            for values, now in zip(history.values(), (entropy, away, z)):
+                values.append(now.detach().clone())
             if step < steps:  # not backward(): classifier and decoder are to keep no gradients
-                (z.grad,) = torch.autograd.grad((entropy + distance_weight * away.to(z.device)).sum(), z)
+                (z.grad,) = torch.autograd.grad((entropy + weights * away.to(z.device)).sum(), z)
                 optimizer.step()
-    history = {"entropy": entropies, "distance": distances, "latents": latents}
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}
 
 
@@ -233,6 +229,6 @@ def _probabilities(predictions: Tensor, count: int) -> Tensor:
     if not predictions.requires_grad:
         raise ValueError("expected predictions that depend on the latents with gradients, got none: use no no_grad")
     predictions = (predictions[None] if predictions.ndim == 2 else predictions).float()
-    rows = predictions.sum(dim=-1, keepdim=True)
-    normalised = bool(((rows.detach() - 1).abs() < 1e-2).all() and (predictions >= 0).all())  # as near as bfloat16 gets
-    return predictions / rows if normalised else predictions.softmax(dim=-1)
+    if _are_probabilities(predictions, tolerance=1e-2):  # as near as bfloat16 gets
+        return predictions / predictions.sum(dim=-1, keepdim=True)
+    return predictions.softmax(dim=-1)

@@ -64,6 +64,8 @@ def test_predictions_are_probabilities_and_the_seed_decides(small_head, held_out
             small_head.sample_predict(images, 2, generator)
     with pytest.raises(ValueError, match="prior_sigma"):
         core.BayesianLastLayer(torch.nn.Identity(), 16, prior_sigma=0)
+    with pytest.raises(TypeError, match="made on its backbone"):
+        core.BayesianLastLayer.from_pretrained()
 
 
 def test_the_kl_is_that_of_torch_distributions(small_head):
@@ -150,13 +152,15 @@ def test_clue_takes_any_classifier_and_logits_or_probabilities(small_head):
 
 @pytest.mark.parametrize("through_pixels", [False, True])
 def test_clue_goes_less_far_as_distance_weighs_more(head, uncertain, autoencoder, through_pixels):
-    weights = (0.001, 0.01, 0.1) if through_pixels else (0.01, 0.1, 1.0)
+    """With one weight for each latent, as in as many calls."""
+    z, weights = uncertain[:10], (0.001, 0.01, 0.1) if through_pixels else (0.01, 0.1, 1.0)
     settings = {"decoder": autoencoder.decoder if through_pixels else None, "steps": 40}
-    away = [
-        core.clue(uncertain[:10], head, distance_weight=weight, **settings)[1]["distance"][-1].mean()
-        for weight in weights
-    ]
+    each = torch.tensor(weights).repeat_interleave(10)
+    found, history = core.clue(z.repeat(3, 1), head, distance_weight=each, **settings)
+    away = history["distance"][-1].view(3, 10).mean(dim=1)
     assert away[0] > away[1] > away[2]
+    alone, _ = core.clue(z, head, distance_weight=weights[1], **settings)
+    torch.testing.assert_close(found[10:20], alone, atol=1e-2, rtol=1e-2)
 
 
 def test_clue_of_the_decoded_picture_makes_the_picture_certain(head, uncertain, autoencoder):
@@ -180,9 +184,11 @@ def test_clue_through_the_diffusion_model(small_head, small_model):
 
 def test_clue_refuses_what_it_cannot_do(small_head):
     z = torch.randn(2, 16)
-    for wrong in ({"distance": "cosine"}, {"distance_weight": -1}, {"steps": 0}, {"learning_rate": 0}):
-        with pytest.raises(ValueError, match=f"expected {next(iter(wrong))}"):
-            core.clue(z, small_head, **wrong)
+    for name, wrong in (("distance", "cosine"), ("distance_weight", -1), ("steps", 0), ("learning_rate", 0)):
+        with pytest.raises(ValueError, match=f"expected {name}"):
+            core.clue(z, small_head, **{name: wrong})
+    with pytest.raises(ValueError, match=r"expected distance_weight.* shape \(3,\) for 2"):
+        core.clue(z, small_head, distance_weight=torch.ones(3))
     with pytest.raises(ValueError, match="expected latents"):
         core.clue(z[:, :5], small_head)
     with pytest.raises(ValueError, match="expected predictions that depend on the latents with gradients"):

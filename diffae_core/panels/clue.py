@@ -54,8 +54,10 @@ class CluePanel(Panel):
 
     def _paths(self, z0: Tensor) -> dict[float, Tensor]:
         """For each weight the latents at each step of CLUE, ``(PATH_STEPS + 1, N, latent_dim)``."""
+        starts, weights = z0.repeat(len(WEIGHTS), 1), torch.tensor(WEIGHTS).repeat_interleave(len(z0))
         settings = {"steps": PATH_STEPS, "predict": lambda z: self.head.sample_predict_z(z, 50, seeded(0))}
-        return {weight: clue(z0, distance_weight=weight, **settings)[1]["latents"].cpu() for weight in WEIGHTS}
+        _, history = clue(starts, distance_weight=weights, **settings)
+        return dict(zip(WEIGHTS, history["latents"].cpu().split(len(z0), dim=1)))
 
     def idle(self, share: float, **state) -> set[str]:
         return {"weight"} if share == 0 else set()
