@@ -46,7 +46,8 @@ def machine(*packages: str) -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in ("torch", *packages))
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     name = f"{name} with {torch.backends.cpu.get_cpu_capability()}"
-    return f"{name}, {torch.get_num_threads()} threads, {python}, {versions}"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}, {python}, {versions}"
 
 
 def table(columns: list[str], rows: list[list], formats: list[str], **facts) -> dict:
@@ -84,10 +85,10 @@ class Reference:
         others = classifier.classify(train.subset(slice(0, len(real))).images)[0]
         self.distance = core.metrics.frechet_distance(others, self.features)
 
-    def measure(self, images: Tensor, labels: Tensor | None = None, neighbours: int = 5) -> dict[str, float]:
+    def measure(self, images: Tensor, labels: Tensor | None = None) -> dict[str, float]:
         """FD ratio, precision, recall; and the share classified as ``labels``, in percent, where these are given."""
         features, found = self.classifier.classify(images)
-        precision, recall = core.metrics.precision_recall(self.features, features, neighbours)
+        precision, recall = core.metrics.precision_recall(self.features, features)
         values = {"FD ratio": core.metrics.frechet_distance(features, self.features) / self.distance}
         values |= {"precision": precision, "recall": recall}
         return values if labels is None else values | {"accuracy": 100 * float((found == labels).float().mean())}

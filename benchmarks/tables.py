@@ -10,12 +10,12 @@ on from there. Delete that folder to measure anew. docs/results/<letter>.json is
 
 import argparse
 import hashlib
+import itertools
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import measure
 import render
@@ -38,7 +38,7 @@ class Sizes:
     digits: int = 10_000  # test digits for K's first rows, samples for its last
     some: int = 1_000  # test digits for table A and most of K, samples for table F
     edited: int = 200  # test digits for K's edits and table C
-    few: int = 32  # test digits for table B
+    few: int = 20  # test digits for table B
     probe: int = 54_000  # training digits for the linear probes
     fitted: int = 10_000  # training digits for the Gaussians of table F
     steps: tuple[int, ...] = (10, 20, 50, 100)  # tables A and B
@@ -58,12 +58,12 @@ class Bench:
         name = hashlib.sha256(f"{asdict(sizes)} {self.train.source}".encode()).hexdigest()[:8]
         self.folder = measure.ROOT / "output" / "tables" / f"{measure.weights()}-{name}"
 
-    def cell(self, name: str, compute: Callable[[], dict]) -> dict:
+    def cell(self, name: str, compute: Callable[..., dict], *arguments) -> dict:
         """What ``compute`` gives, computed once and kept in a file; its seconds are added up."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             began = time.perf_counter()
-            found = compute()
+            found = compute(*arguments)
             found["seconds"] = time.perf_counter() - began
             print(name, json.dumps(found), flush=True)
             with core.checkpoints.atomic_write(path) as temporary:
@@ -72,18 +72,17 @@ class Bench:
         self.seconds += found["seconds"]
         return found
 
-    def spaced(self, count: int) -> Tensor:
-        """The indices of ``count`` test digits, evenly spaced."""
-        count = min(count, len(self.test))
+    def indices(self, count: int) -> Tensor:
+        """Of ``count`` test digits, evenly spaced."""
         return torch.arange(count) * len(self.test) // count
 
     @cache  # noqa: B019 (one Bench lives as long as the process)
     def real(self, count: int) -> core.Digits:
-        return self.test.subset(self.spaced(count))
+        return self.test.subset(self.indices(count))
 
     def other_real(self, count: int) -> core.Digits:
         """As many other test digits, or training digits where too few are left."""
-        left = torch.ones(len(self.test), dtype=torch.bool).index_fill(0, self.spaced(count), False)
+        left = torch.ones(len(self.test), dtype=torch.bool).index_fill(0, self.indices(count), False)
         enough = int(left.sum()) >= count
         return self.test.subset(left).subset(slice(0, count)) if enough else self.train.subset(slice(count, 2 * count))
 
@@ -116,37 +115,31 @@ def inverted(model, images: Tensor, z: Tensor, steps: int, corrections: int, spa
 
 def table_a(bench: Bench) -> dict:
     """Steps and eta."""
-    reference, steps = bench.reference(bench.sizes.some), bench.sizes.steps
-    real, paper = reference.real, {0.0: (13.36, 6.84, 4.67, 4.16), 1.0: (41.07, 18.36, 8.01, 5.78)}  # DDIM's table 1
-    latents, rows = bench.encode(real), []
-    for eta in paper:
-        cells = [
-            bench.cell(
-                f"A-{count}-{eta:g}",
-                lambda: reference.measure(generate(bench.model, latents, count, eta=eta), real.labels),  # noqa: B023
-            )
-            for count in steps
-        ]
-        rows.append([eta, *([found["FD ratio"], found["accuracy"]] for found in cells), *paper[eta][: len(steps)]])
+    reference, steps, rows = bench.reference(bench.sizes.some), bench.sizes.steps, []
+    latents, labels = bench.encode(reference.real), reference.real.labels
+
+    def measured(num_steps: int, eta: float) -> dict:
+        return reference.measure(generate(bench.model, latents, num_steps, eta=eta), labels)
+
+    for eta, paper in ((0.0, (13.36, 6.84, 4.67, 4.16)), (1.0, (41.07, 18.36, 8.01, 5.78))):  # DDIM's table 1
+        cells = [bench.cell(f"A-{s}-{eta:g}", measured, s, eta) for s in steps]
+        rows.append([eta, *([found["FD ratio"], found["accuracy"]] for found in cells), *paper[: len(steps)]])
     columns = ["eta", *(f"{s} steps: FD ratio (accuracy, %)" for s in steps), *(f"paper, {s}" for s in steps)]
     formats = ["{:g}", *["{:.3f} ({:.1f})"] * len(steps), *["{:.2f}"] * len(steps)]
-    return {"A": table(columns, rows, formats, **{"test digits": len(real), "reference FD": reference.distance})}
+    return {"A": table(columns, rows, formats, **{"test digits": len(labels), "reference FD": reference.distance})}
 
 
 def table_b(bench: Bench) -> dict:
     """Inversion and back."""
     real, steps, rows = bench.real(bench.sizes.few), bench.sizes.steps, []
     latents = bench.encode(real)
-    for spacing in ("uniform", "quadratic"):
-        for count in (0, 1, 3):
-            cells = [
-                bench.cell(
-                    f"B-{spacing}-{count}-{s}",
-                    lambda: {"MSE": mse(inverted(bench.model, real.images, latents, s, count, spacing), real.images)},  # noqa: B023
-                )
-                for s in steps
-            ]
-            rows.append([f"{spacing}, {count}", f"{2 + count} x steps", *(found["MSE"] for found in cells)])
+
+    def measured(*settings) -> dict:
+        return {"MSE": mse(inverted(bench.model, real.images, latents, *settings), real.images)}
+
+    for spacing, count in itertools.product(("uniform", "quadratic"), (0, 1, 3)):
+        cells = [bench.cell(f"B-{spacing}-{count}-{s}", measured, s, count, spacing) for s in steps]
+        rows.append([f"{spacing}, {count}", f"{2 + count} x steps", *(found["MSE"] for found in cells)])
     rows.append(["DDIM's table 2 (CIFAR-10)", "2 x steps", *(0.014, 0.0065, 0.0023, 0.0009)[: len(steps)]])
     columns = ["spacing, fixed-point iterations", "NFE", *(f"{s} steps: MSE" for s in steps)]
     return {"B": table(columns, rows, ["", "", *["{:.1e}"] * len(steps)], **{"test digits": len(real)})}
@@ -154,26 +147,26 @@ def table_b(bench: Bench) -> dict:
 
 def table_c(bench: Bench) -> dict:
     """What is kept, and what comes back."""
-    real, model = bench.real(bench.sizes.edited), bench.model
+    real = bench.real(bench.sizes.edited)
     images, z = real.images, bench.encode(real)
-    mean, best = torch.zeros_like(z), (20, 1, "quadratic")
+    mean, decoded, back = torch.zeros_like(z), partial(generate, bench.model), partial(inverted, bench.model, images)
+    best, papers = (20, 1, "quadratic"), (100, 0, "uniform")
     ways: dict[str, Callable[[], Tensor]] = {
         "z, the autoencoder's own decoder": lambda: core.in_batches(bench.autoencoder.decode, z),
-        "z + random x_T, told nothing": lambda: generate(model, z),
-        "z + random x_T, told 0": lambda: generate(model, z, latent_noise=0.0),
-        "z + inverted x_T": lambda: inverted(model, images, z, *best),
-        "z + inverted x_T, as the paper does it: 100 steps, uniform, 0 iterations": lambda: inverted(
-            model, images, z, 100, 0, "uniform"
-        ),
-        "x_T inverted with z, then the mean latent instead of z": lambda: inverted(model, images, z, *best, mean),
-        "x_T inverted with the mean latent, and the mean latent": lambda: inverted(model, images, mean, *best),
+        "z + random x_T, told nothing": lambda: decoded(z),
+        "z + random x_T, told 0": lambda: decoded(z, latent_noise=0.0),
+        "z + inverted x_T": lambda: back(z, *best),
+        "z + inverted x_T, as the paper does it: 100 steps, uniform, 0 iterations": lambda: back(z, *papers),
+        "x_T inverted with z, then the mean latent instead of z": lambda: back(z, *best, mean),
+        "x_T inverted with the mean latent, and the mean latent": lambda: back(mean, *best),
     }
 
-    def likeness(found: Tensor) -> dict:
+    def likeness(way: Callable[[], Tensor]) -> dict:
+        found = way()
         ssim = structural_similarity_index_measure(found, images, data_range=1.0)
         return {"SSIM": float(ssim), "MSE": mse(found, images)}
 
-    cells = [bench.cell(f"C-{place}", lambda: likeness(way())) for place, way in enumerate(ways.values())]  # noqa: B023
+    cells = [bench.cell(f"C-{place}", likeness, way) for place, way in enumerate(ways.values())]
     rows = [[name, found["SSIM"], found["MSE"]] for name, found in zip(ways, cells)]
     rows.append(["Diffusion Autoencoders' table 1: z + inverted x_T, 100 steps, faces", 0.991, 6.07e-05])
     return {"C": table(["what is kept", "SSIM", "MSE"], rows, ["", "{:.5f}", "{:.1e}"], **{"test digits": len(real)})}
@@ -187,22 +180,22 @@ def probe(bench: Bench, features: Callable[[core.Digits], Tensor], strengths: tu
     best = max(fitted, key=lambda one: one.score(seen, bench.validation.labels.numpy()))
     labels, chances = bench.test.labels.numpy(), best.predict_proba(inputs)
     areas = [roc_auc_score(labels == label, chances[:, label]) for label in range(10)]
-    return {"accuracy of the probe, %": 100 * best.score(inputs, labels), "areas": areas}
+    return {"n": len(labels), "accuracy of the probe, %": 100 * best.score(inputs, labels), "areas": areas}
 
 
 def latent_probe(bench: Bench) -> dict:
     return probe(bench, bench.encode, (0.001, 0.01, 0.1))
 
 
+def pixel_probe(bench: Bench) -> dict:
+    return probe(bench, lambda digits: digits.images.flatten(1), (0.01, 0.1, 1.0))
+
+
 def table_d(bench: Bench) -> dict:
     """A linear probe on the latent."""
-    found = {
-        "latents, 256 numbers": bench.cell("D-latents", lambda: latent_probe(bench)),
-        "pixels, 784 numbers": bench.cell(
-            "D-pixels", lambda: probe(bench, lambda digits: digits.images.flatten(1), (0.01, 0.1, 1.0))
-        ),
-    }
-    rows = [[name, f["accuracy of the probe, %"], sum(f["areas"]) / 10, *f["areas"]] for name, f in found.items()]
+    probes = {"latents, 256 numbers": latent_probe, "pixels, 784 numbers": pixel_probe}
+    cells = [bench.cell(f"D-{place}", one, bench) for place, one in enumerate(probes.values())]
+    rows = [[n, f["accuracy of the probe, %"], sum(f["areas"]) / 10, *f["areas"]] for n, f in zip(probes, cells)]
     columns = ["features", "accuracy, %", "mean AUROC", *map(str, range(10))]
     facts = {"training digits": min(bench.sizes.probe, len(bench.train)), "test digits": len(bench.test)}
     return {"D": table(columns, rows, ["", "{:.2f}", *["{:.4f}"] * 11], **facts)}
@@ -218,7 +211,8 @@ def table_f(bench: Bench) -> dict:
         fitted = GaussianMixture(number, reg_covar=1e-4, random_state=0).fit(known.numpy())
         return torch.from_numpy(fitted.sample(count)[0]).float()
 
-    def measured(images: Tensor) -> dict:
+    def measured(make: Callable[[], Tensor]) -> dict:
+        images = make()
         classes = torch.bincount(bench.classifier.classify(images)[1], minlength=10) / len(images) * 10
         nearest = core.metrics.nearest_distances(images.flatten(1), bench.train.images.flatten(1))
         found = {"nearest": [nearest.quantile(0.01).item(), nearest.median().item()], "classes": classes.tolist()}
@@ -231,7 +225,7 @@ def table_f(bench: Bench) -> dict:
         "mixture of 10 Gaussians": lambda: generate(bench.model, gaussians(10)),
         "one Gaussian": lambda: generate(bench.model, gaussians(1)),
     }
-    cells = [bench.cell(f"F-{place}", lambda: measured(make())) for place, make in enumerate(sets.values())]  # noqa: B023
+    cells = [bench.cell(f"F-{place}", measured, make) for place, make in enumerate(sets.values())]
     values = ("FD ratio", "precision", "recall", "nearest")
     rows = [[name, *(found[value] for value in values), *found["classes"]] for name, found in zip(sets, cells)]
     columns = ["where the latent is from", *values[:3], "nearest training digit: 1% (median)", *map(str, range(10))]
@@ -242,7 +236,8 @@ def table_f(bench: Bench) -> dict:
 def as_they_are(bench: Bench, told: float | None = None) -> dict:
     real = bench.real(bench.sizes.digits)
     images = generate(bench.model, bench.encode(real), latent_noise=told)
-    return {"accuracy, %": bench.classifier.accuracy(images, real.labels), "MSE": mse(images, real.images)}
+    accuracy = bench.classifier.accuracy(images, real.labels)
+    return {"n": len(real), "accuracy, %": accuracy, "MSE": mse(images, real.images)}
 
 
 def half_way(bench: Bench, refine_time: float = 0.0) -> Tensor:
@@ -262,77 +257,58 @@ def edited(bench: Bench, strength: float) -> tuple[Tensor, Tensor]:
     return bench.prior.refine(z, 0.6, labels=targets, generator=core.seeded(3)), targets
 
 
+def close(*goals: float | None, metric: str = "FD ratio") -> dict:
+    """What a case is measured by: a metric and the precision, and for both the goals, if any were set."""
+    must, reach, precision_must, precision = goals or [None] * 4
+    return {metric: (must, reach), "precision": (precision_must, precision)}
+
+
+becomes = partial(close, metric="becomes it, %")
+
+
 def goals(bench: Bench) -> list[tuple]:
-    """Table K: the case, how many digits, what it gives, and for each metric its goals (must, reach for)."""
-    full, some, nine = bench.sizes.digits, bench.sizes.some, 9 * bench.sizes.edited
-    real, none = bench.real(some), (None, None)
-    z, classes = bench.encode(real), torch.arange(some) % 10
-    noise = torch.randn(z.shape, generator=core.seeded(1))
+    """Table K: the case, what gives its values, and for each metric (must, reach for)."""
+    some, full = bench.sizes.some, bench.sizes.digits
+    real, classes = bench.real(some), torch.arange(some) % 10
+    z, middle, moved = bench.encode(real), partial(half_way, bench), partial(edited, bench)
+    noise, sample = torch.randn(z.shape, generator=core.seeded(1)), bench.prior.sample_latents
     copies = {"accuracy, %": (99.3, 99.6), "MSE": (0.0035, 0.0015)}
 
     def decoded(latents: Tensor, labels: Tensor | None = None, told: float | None = None, count: int = some) -> dict:
         found = bench.reference(count).measure(generate(bench.model, latents, latent_noise=told), labels)
-        return found | {"becomes it, %": found.get("accuracy")}
-
-    def free(count: int, **options) -> Tensor:
-        return bench.prior.sample_latents(count, generator=core.seeded(4), **options)
-
-    def of_a_class() -> Tensor:
-        return bench.prior.sample_latents(some, classes, guidance=1.5, generator=core.seeded(5))
-
-    def close(fd: tuple = none, precision: tuple = none) -> dict:
-        return {"FD ratio": fd, "precision": precision}
-
-    def becomes(share: tuple = none, precision: tuple = none) -> dict:
-        return {"becomes it, %": share, "precision": precision}
+        return found | {"n": len(latents), "becomes it, %": found.get("accuracy")}
 
     def back() -> dict:
-        return {"MSE": mse(inverted(bench.model, real.images, z, 20, 1, "quadratic"), real.images)}
+        return {"n": some, "MSE": mse(inverted(bench.model, real.images, z, 20, 1, "quadratic"), real.images)}
 
-    label = "refined at 0.6 with the label"
+    def free(count: int, **options) -> dict:
+        return decoded(sample(count, generator=core.seeded(4), **options), count=count)
+
+    def wanted() -> dict:
+        return decoded(sample(some, classes, guidance=1.5, generator=core.seeded(5)), classes)
+
     return [
-        ("as they are, random x_T, told nothing", full, lambda: as_they_are(bench), copies),
-        ("as they are, random x_T, told 0", full, lambda: as_they_are(bench, 0.0), copies),
-        ("as they are, inverted x_T, quadratic, 1 iteration", some, back, {"MSE": (1e-6, 1e-7)}),
-        ("+ 0.5 std", some, lambda: decoded(z + 0.5 * noise), close()),
-        ("+ 1 std", some, lambda: decoded(z + noise), close((0.3, 0.15), (0.93, 0.95))),
-        ("+ 2 std", some, lambda: decoded(z + 2 * noise), close((1.6, 1.2), (0.85, 0.90))),
-        ("half-way between classes, told nothing", some, lambda: decoded(half_way(bench)), close()),
-        ("half-way between classes, told 1", some, lambda: decoded(half_way(bench), told=1.0), close()),
-        (
-            "half-way between classes, told 1.75",
-            some,
-            lambda: decoded(half_way(bench), told=1.75),
-            close((4.5, 3), (0.80, 0.85)),
-        ),
-        ("half-way, refined at t = 0.5", some, lambda: decoded(half_way(bench, 0.5)), close()),
-        (
-            "half-way, refined at t = 0.6, told 1.5",
-            some,
-            lambda: decoded(half_way(bench, 0.6), told=1.5),
-            close((2.0, 1.5), (0.86, 0.90)),
-        ),
-        (f"edited by 1, {label}", nine, lambda: decoded(*edited(bench, 1.0)), becomes()),
-        (f"edited by 1.5, {label}", nine, lambda: decoded(*edited(bench, 1.5)), becomes()),
-        (
-            "edited by 1.5, refined, told 1",
-            nine,
-            lambda: decoded(*edited(bench, 1.5), told=1.0),
-            becomes((99.5, 99.9), (0.93, 0.96)),
-        ),
-        (f"edited by 2, {label}", nine, lambda: decoded(*edited(bench, 2.0)), becomes()),
-        ("from the prior, label hidden", some, lambda: decoded(free(some, labels=0, guidance=0.0)), close()),
-        ("from the prior, any class", some, lambda: decoded(free(some)), close((1.5, 1.0))),
-        ("from the prior, any class", full, lambda: decoded(free(full), count=full), {"FD ratio": (3, 1.5)}),
-        (
-            "of a wanted class, guidance 1.5",
-            some,
-            lambda: decoded(of_a_class(), classes),
-            {"becomes it, %": (99.5, 99.9)} | close((0.8, 0.6), (0.95, 0.97)),
-        ),
+        ("as they are, random x_T, told nothing", lambda: as_they_are(bench), copies),
+        ("as they are, random x_T, told 0", lambda: as_they_are(bench, 0.0), copies),
+        ("as they are, inverted x_T, quadratic, 1 iteration", back, {"MSE": (1e-6, 1e-7)}),
+        ("+ 0.5 std", lambda: decoded(z + 0.5 * noise), close()),
+        ("+ 1 std", lambda: decoded(z + noise), close(0.3, 0.15, 0.93, 0.95)),
+        ("+ 2 std", lambda: decoded(z + 2 * noise), close(1.6, 1.2, 0.85, 0.90)),
+        ("half-way between classes, told nothing", lambda: decoded(middle()), close()),
+        ("half-way between classes, told 1", lambda: decoded(middle(), told=1.0), close()),
+        ("half-way between classes, told 1.75", lambda: decoded(middle(), told=1.75), close(4.5, 3, 0.80, 0.85)),
+        ("half-way, refined at t = 0.5", lambda: decoded(middle(0.5)), close()),
+        ("half-way, refined at t = 0.6, told 1.5", lambda: decoded(middle(0.6), told=1.5), close(2, 1.5, 0.86, 0.90)),
+        ("edited by 1, refined at 0.6 with the label", lambda: decoded(*moved(1.0)), becomes()),
+        ("edited by 1.5, refined at 0.6 with the label", lambda: decoded(*moved(1.5)), becomes()),
+        ("edited by 1.5, refined, told 1", lambda: decoded(*moved(1.5), told=1.0), becomes(99.5, 99.9, 0.93, 0.96)),
+        ("edited by 2, refined at 0.6 with the label", lambda: decoded(*moved(2.0)), becomes()),
+        ("from the prior, label hidden", lambda: free(some, labels=0, guidance=0.0), close()),
+        ("from the prior, any class", lambda: free(some), close(1.5, 1.0, None, None)),
+        ("from the prior, any class", lambda: free(full), {"FD ratio": (3, 1.5)}),
+        ("of a wanted class, guidance 1.5", wanted, {"becomes it, %": (99.5, 99.9)} | close(0.8, 0.6, 0.95, 0.97)),
         (
             "latent probe (logistic regression on z)",
-            full,
             lambda: latent_probe(bench),
             {"accuracy of the probe, %": (93.4, 97)},
         ),
@@ -367,13 +343,13 @@ def real_values(bench: Bench, count: int) -> dict:
 def table_k(bench: Bench) -> dict:
     """What changed latents decode to, beside the goals and other real digits."""
     some, full, rows, summary = bench.sizes.some, bench.sizes.digits, [], []
-    real = {n: bench.cell(f"K-real-{n}", lambda: real_values(bench, n)) for n in (some, full)}  # noqa: B023
-    for case, count, compute, wanted in goals(bench):
-        found = bench.cell(f"K-{re.sub(r'[^a-z0-9.]+', '-', case.lower())}-{count}", compute)
+    real = {n: bench.cell(f"K-real-{n}", real_values, bench, n) for n in (some, full)}
+    for place, (case, compute, wanted) in enumerate(goals(bench)):
+        found = bench.cell(f"K-{place}", compute)
+        count = found["n"]
         for metric, bounds in wanted.items():
             values = (found[metric], real.get(count, real[some]).get(metric), *bounds)
-            form = FORMS.get(metric, "{:.2f}")
-            texts = [None if value is None else form.format(value) for value in values]
+            texts = [None if value is None else FORMS.get(metric, "{:.2f}").format(value) for value in values]
             rows.append([case, count, metric, *texts, reached(metric, found[metric], *bounds)])
             if metric in SUMMARY.get(case, ()):
                 summary.append(rows[-1][:5])
