@@ -1,13 +1,11 @@
 """Notebook 05: the playground, where a digit's latent and its noise can be changed in every way there is."""
 
-import base64
 import functools
 import html
 from pathlib import Path
 
 import ipywidgets as w
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
@@ -15,20 +13,18 @@ from diffae_core.checkpoints import atomic_write
 from diffae_core.data import Digits
 from diffae_core.devices import seeded
 from diffae_core.diffusion import DiffusionModel, to_pixels
-from diffae_core.images import read_digit
-from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, Panel, fitting_prior, new_path, zoom_for
-from diffae_core.panels.canvas import Canvas, digit_of_strokes
-from diffae_core.panels.controls import choice, digit_choice, line, slider, switch
+from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, fitting_prior, new_path, zoom_for
+from diffae_core.panels.controls import choice, digit_choice, slider, switch
 from diffae_core.panels.directions import Directions
+from diffae_core.panels.own_digits import OwnDigitsPanel
 from diffae_core.plotting import labelled_picture, png_bytes, stack
 from diffae_core.prior import LatentPrior
 
 NOISED, INVERTED = "the digit, noised", "its inverted noise"
 VARIATIONS = 5
-ANY = -1  # class of a new digit
 
 
-class Playground(Panel):
+class Playground(OwnDigitsPanel):
     """Notebook 05: noise a digit, change its latent, denoise it; draw a digit; save the picture, or copy its code.
 
     Args:
@@ -55,11 +51,8 @@ class Playground(Panel):
         self.prior = fitting_prior(prior, autoencoder)
         self.images, self.latents = digits.images, autoencoder.encode_dataset(digits).tensors[0]
         self.directions = Directions(autoencoder, reference)
-        self.direction, self.names = self.directions.vector, self.directions.class_names
-        self.knows_classes = bool(self.prior and self.names) and self.prior.num_classes == len(self.names)
-        self.own_noise = functools.lru_cache(maxsize=256)(self._own_noise)
-        self.drawn = None  # the index of the digit on the canvas
-        self.new_generator = seeded(0)  # each new digit is another one
+        self.direction, names = self.directions.vector, self.directions.class_names
+        self.class_names = names if self.prior and self.prior.num_classes == len(names) else []
         super().__init__(
             self._controls(digits),
             [["digit", "direction"], ["start", "strength"], ["time", "seed"], ["refine", "refine_time"],
@@ -67,7 +60,8 @@ class Playground(Panel):
         )  # fmt: skip
 
     def _controls(self, digits: Digits) -> dict[str, w.Widget]:
-        target = f"edit {(int(digits.labels[0]) + len(self.names) // 2) % len(self.names)}" if self.names else "random"
+        classes = len(self.directions.class_names)
+        target = f"edit {(int(digits.labels[0]) + classes // 2) % classes}" if classes else "random"
         fslider, islider = functools.partial(slider, w.FloatSlider), functools.partial(slider, w.IntSlider)
         return {
             "digit": digit_choice("digit", digits, 0),
@@ -90,25 +84,6 @@ class Playground(Panel):
             self.button("Copy as Python", "copy", "The calls that make this picture", self.copy),
         ]
 
-    def pictures(self) -> list[w.Widget]:
-        self.canvas = Canvas()
-        self.canvas.observe(lambda change: self.attempt(self.take_strokes, change["new"]), "strokes")
-        self.canvas.observe(lambda change: self.attempt(self.take_file, change["new"]), "file")
-        return [line([self.canvas, w.VBox([self.image, self._new_digit_line(), self.pinned])])]
-
-    def _new_digit_line(self) -> w.Widget:
-        """A button for a digit from the prior, and the class that it should have."""
-        classes = [(name, label) for label, name in enumerate(self.names)] if self.knows_classes else []
-        options = [("any class", ANY), *classes]
-        self.wanted = w.Dropdown(options=options, disabled=len(options) == 1, layout={"width": "110px"})
-        self.guidance = slider(
-            w.FloatSlider, "guidance", 1.5, 0, 4, 0.1, "1: as trained; more: more typical of the class"
-        )
-        self.guidance.layout.width = "330px"
-        button = self.button("New digit", "magic", "From the prior; another one each time", self.new_digit)
-        button.disabled = self.prior is None
-        return line([button, self.wanted, self.guidance])
-
     def idle(self, direction: str, start: str, refine: bool, tell: bool, strength: float, **state) -> set[str]:
         without_effect = {
             "time": start == INVERTED,
@@ -121,11 +96,7 @@ class Playground(Panel):
 
     def label(self, direction: str) -> int | None:
         """The class that a direction leads to, if the prior knows classes."""
-        return self.directions.label(direction) if self.knows_classes else None
-
-    def _own_noise(self, digit: int) -> Tensor:
-        """x_T of a digit: the noise from which its own latent leads back to it."""
-        return self.model.invert(self.images[[digit]], self.latents[[digit]], **INVERSION)
+        return self.directions.label(direction) if self.class_names else None
 
     def moved(
         self, digit, direction, strength, direction_seed, seed, refine, refine_time, preview=False, **_
@@ -186,49 +157,6 @@ class Playground(Panel):
             settings = f"num_steps={state['steps']}, x_T=x_T, spacing={INVERSION['spacing']!r}{told}"
             lines += [f"denoised = diffusion_model.generate(moved, {settings})"]
         return "\n".join(lines)
-
-    def add(self, image: Tensor, latent: Tensor, name: str) -> int:
-        """Put a digit at the end of the list, and choose it; returns its index."""
-        self.images, self.latents = torch.cat([self.images, image]), torch.cat([self.latents, latent])
-        index = len(self.images) - 1
-        with self.together():
-            self.controls["digit"].options = (*self.controls["digit"].options, (f"{name} (index {index})", index))
-            self.controls["digit"].value = index
-        return index
-
-    @torch.no_grad()
-    def take_strokes(self, strokes: list[dict]) -> None:
-        """Show the digit on the canvas; it keeps one place in the list while it is drawn."""
-        image = digit_of_strokes(strokes, self.model.image_size)
-        if image is None:
-            return
-        latent = self.autoencoder.encode(image).cpu()
-        if self.drawn is None:
-            self.drawn = self.add(image, latent, "drawn")
-            return
-        self.images[self.drawn], self.latents[self.drawn] = image[0], latent[0]
-        self.render.cache_clear()
-        self.own_noise.cache_clear()
-        self.choose(digit=self.drawn)
-
-    @torch.no_grad()
-    def take_file(self, file: dict[str, str]) -> None:
-        """Add a picture that came from the browser: its name, and a data URL."""
-        try:
-            image = read_digit(base64.b64decode(file["url"].partition(",")[2]))
-        except ValueError as error:
-            raise ValueError(f"{file['name']}: {error}") from None
-        image = F.interpolate(image, self.images.shape[2:], mode="bilinear", antialias=True)
-        self.add(image, self.autoencoder.encode(image).cpu(), file["name"])
-
-    @torch.no_grad()
-    def new_digit(self) -> None:
-        """Add a digit that the prior samples."""
-        label = None if self.wanted.value == ANY else self.wanted.value
-        settings = {"guidance": self.guidance.value, "generator": self.new_generator}
-        latent = self.prior.sample_latents(1, label, **settings)
-        image = self.model.generate(latent, self.state["steps"], generator=self.new_generator)
-        self.add(image.cpu(), latent.cpu(), "new" if label is None else f"new {self.wanted.label}")
 
     def save(self) -> None:
         """Write the picture as a PNG that is not there yet."""
