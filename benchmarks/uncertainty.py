@@ -4,10 +4,9 @@ pip install -e '.[lab,uncertainty]'
 python benchmarks/uncertainty.py        ten minutes on one thread; writes docs/results/uncertainty.json
 
 Heads are trained on the training digits and measured on all test digits; nothing is chosen on these. Fashion-MNIST is
-taken from --fashion, by default where Debian's package dataset-fashion-mnist puts it; without it, it is left out.
+measured where it is on this machine.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,8 @@ from tqdm import tqdm
 
 import diffae_core as core
 
-UNCERTAIN = 50  # test digits that CLUE explains
+SEEDS, OTHERS, UNCERTAIN = 5, 2000, 50  # images of each kind that are no digits; test digits that CLUE explains
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 PLAIN = "linear softmax"
 Scores = dict[tuple[str, str], float]  # (row, column) of a table -> value
 
@@ -69,20 +69,19 @@ def honesty(heads: dict, z: Tensor, labels: Tensor) -> Scores:
     for name, head in heads.items():
         mean = head(z).mean(0)
         entropy, correct = core.decompose_entropy(mean[None]).total, mean.argmax(-1) == labels
-        scores[name, "accuracy"] = correct.float().mean().item()
-        scores[name, "ECE"] = multiclass_calibration_error(mean, labels, num_classes=10, n_bins=15).item()
-        scores[name, "entropy where correct"] = entropy[correct].mean().item()
-        scores[name, "entropy where wrong"] = entropy[~correct].mean().item()
-    return scores
+        scores[name, "accuracy"] = correct.float().mean()
+        scores[name, "ECE"] = multiclass_calibration_error(mean, labels, num_classes=10, n_bins=15)
+        scores[name, "entropy where correct"] = entropy[correct].mean()
+        scores[name, "entropy where wrong"] = entropy[~correct].mean()
+    return {key: float(value) for key, value in scores.items()}
 
 
 @torch.no_grad()
-def out_of_distribution(autoencoder, heads: dict, sets: dict[str, Tensor], codes: dict[str, Tensor]) -> Scores:
+def out_of_distribution(heads: dict, codes: dict[str, Tensor], errors: dict[str, Tensor]) -> Scores:
     """How well a score tells each set of images from the first, the test digits; two scores need no head."""
     found: dict[str, list[Tensor]] = {}
     for name, z in codes.items():
-        error = core.in_batches(autoencoder.decode, z).sub_(sets[name]).square().mean(dim=(1, 2, 3))
-        scores = {"length of the latent": z.norm(dim=1), "reconstruction error": error}
+        scores = {"length of the latent": z.norm(dim=1), "reconstruction error": errors[name]}
         for head, predict in heads.items():
             total, _, epistemic = core.decompose_entropy(predict(z))
             scores |= {f"{head}, total": total} | ({f"{head}, epistemic": epistemic} if head != PLAIN else {})
@@ -124,35 +123,33 @@ def explain(autoencoder, model, head, z: Tensor) -> Scores:
 def summary(head: str, runs: list[Scores], form: str, **facts) -> dict:
     """A table of mean and standard deviation over the runs."""
     rows, columns = (list(dict.fromkeys(key[place] for key in runs[0])) for place in (0, 1))
-    values = {key: [run[key] for run in runs] for key in runs[0]}
-    cells = {key: [statistics.mean(found), statistics.stdev(found)] for key, found in values.items()}
+    cells = {key: [of([run[key] for run in runs]) for of in (statistics.mean, statistics.stdev)] for key in runs[0]}
     table = [[row, *(cells[row, column] for column in columns)] for row in rows]
     return measure.table([head, *columns], table, ["", *[f"{form} ± {form}"] * len(columns)], **facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    options = parser.parse_args()
     autoencoder, model = (kind.from_pretrained(device="cpu") for kind in (core.SimpleAutoencoder, core.DiffusionModel))
     train, test = core.load_mnist("train"), core.load_mnist("test")
-    features = autoencoder.encode_dataset(train)
-    sets = {"test digits": test.images, "noise": torch.rand(test.images.shape, generator=core.seeded(0))}
-    sets["rotated by 90 degrees"] = transforms.rotate(test.images, 90)
-    if options.fashion.exists():
-        sets["Fashion-MNIST"] = core.load_digits(options.fashion)[2].images
+    features, z = autoencoder.encode_dataset(train), core.in_batches(autoencoder.encode, test.images)
+    digits = test.images[:OTHERS]
+    sets = {"test digits": digits, "noise": torch.rand(digits.shape, generator=core.seeded(0))}
+    sets["rotated by 90 degrees"] = transforms.rotate(digits, 90)
+    if FASHION.exists():
+        sets["Fashion-MNIST"] = core.load_digits(FASHION)[2].images[:OTHERS]
     codes = {name: core.in_batches(autoencoder.encode, images) for name, images in sets.items()}
+    errors = {name: (core.in_batches(autoencoder.decode, codes[name]) - images).square().mean(dim=(1, 2, 3))
+              for name, images in sets.items()}  # fmt: skip
     honest, outside, explained = [], [], []
-    for seed in tqdm(range(options.seeds)):
+    for seed in tqdm(range(SEEDS)):
         heads = train_heads(autoencoder.encoder, features, seed)
-        honest.append(honesty(heads, codes["test digits"], test.labels))
-        outside.append(out_of_distribution(autoencoder, heads, sets, codes))
-        explained.append(explain(autoencoder, model, heads["mean-field last layer"], codes["test digits"]))
-    facts = {"training digits": len(train), "test digits": len(test), "seeds": options.seeds}
+        honest.append(honesty(heads, z, test.labels))
+        outside.append(out_of_distribution(heads, codes, errors))
+        explained.append(explain(autoencoder, model, heads["mean-field last layer"], z))
+    facts = {"training digits": len(train), "seeds": SEEDS}
     tables = {
-        "heads": summary("head", honest, "{:.3f}", **facts),
-        "out of distribution": summary("AUROC of", outside, "{:.3f}", **facts),
+        "heads": summary("head", honest, "{:.3f}", **facts | {"test digits": len(test)}),
+        "out of distribution": summary("AUROC of", outside, "{:.3f}", **facts | {"images of each kind": OTHERS}),
         "CLUE": summary("classified, distance; measured on", explained, "{:.2f}", **facts | {"digits": UNCERTAIN}),
     }
     measure.write("uncertainty", "python benchmarks/uncertainty.py", tables, ("vbll",))
