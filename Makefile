@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab train quality docs tables goals tables-quick render recipe notebooks bench uncertainty faults bench-panels
+.PHONY: help demo test lint lab train quality docs tables goals tables-quick render recipe notebooks bench uncertainty faults bench-panels fashion
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,11 +25,15 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed  ## write pictures and metrics with the shipped weights, into output/demo
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo
 
+# One process for each processor, at most four, and one thread in each: where two programs of two threads share two
+# processors, each waits for the other's threads, and both take longer than one after the other.
+test: export OMP_NUM_THREADS = 1
+test: PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 test: $(VENV)/installed-test  ## run all tests
 	@echo "1 of 3: the package"
-	$(BIN)/python -m pytest tests --ignore tests/test_notebooks.py --ignore tests/test_browser.py
+	$(PYTEST) tests --ignore tests/test_notebooks.py --ignore tests/test_browser.py
 	@echo "2 of 3: the notebooks, as they are and with their exercises solved"
-	$(BIN)/python -m pytest notebooks tests/test_notebooks.py
+	$(PYTEST) notebooks tests/test_notebooks.py
 	@echo "3 of 3: the panels in a browser"
 	$(BIN)/python -m pytest tests/test_browser.py
 
@@ -50,11 +54,11 @@ quality: $(VENV)/installed  ## measure the shipped weights on all 10,000 test di
 docs: $(VENV)/installed-docs  ## build the site from notebooks, documents and docstrings, into output/site
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d output/site-cache . output/site
 
-tables: $(VENV)/installed-lab  ## measure everything for docs/results.md (three hours; goes on after a kill)
+tables: $(VENV)/installed-lab  ## measure everything for docs/results.md (an hour; goes on after a kill)
 	$(BIN)/python benchmarks/tables.py
 	$(MAKE) render
 
-goals: $(VENV)/installed-lab  ## measure what changed latents decode to, table K of docs/results.md (15 minutes)
+goals: $(VENV)/installed-lab  ## measure what changed latents decode to, table K of docs/results.md (half an hour)
 	$(BIN)/python benchmarks/tables.py --only K
 	$(MAKE) render
 
@@ -87,3 +91,7 @@ faults: $(VENV)/installed-test  ## try to break it, the long experiments of docs
 
 bench-panels: $(VENV)/installed-lab  ## how fast the notebooks' panels answer
 	$(BIN)/python benchmarks/panels.py
+
+fashion: $(VENV)/installed-lab  ## a paper's table on Fashion-MNIST, for docs/own_data.md (hours; needs Debian's dataset-fashion-mnist)
+	$(BIN)/python benchmarks/fashion.py
+	$(MAKE) render

@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import itertools
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
@@ -44,14 +43,14 @@ class Sizes:
     steps: tuple[int, ...] = (10, 20, 50, 100)  # tables A and B
 
 
-QUICK = Sizes(100, 100, 10, 8, 2_000, 2_000, (5, 10))
+QUICK = Sizes(60, 60, 6, 6, 2_000, 1_000, (5, 10))
 
 
 class Bench:
     """The digits, the shipped models, and what has been measured with them."""
 
     def __init__(self, sizes: Sizes):
-        self.sizes, self.seconds = sizes, 0.0
+        self.sizes = sizes
         self.train, self.validation, self.test = map(core.load_mnist, ("train", "validation", "test"))
         self.autoencoder, self.model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
         self.prior, self.classifier = core.LatentPrior.from_pretrained(), core.DigitClassifier.from_pretrained()
@@ -59,18 +58,14 @@ class Bench:
         self.folder = measure.ROOT / "output" / "tables" / f"{measure.weights()}-{name}"
 
     def cell(self, name: str, compute: Callable[..., dict], *arguments) -> dict:
-        """What ``compute`` gives, computed once and kept in a file; its seconds are added up."""
+        """What ``compute`` gives, computed once and kept in a file."""
         path = self.folder / f"{name}.json"
         if not path.exists():
-            began = time.perf_counter()
-            found = compute(*arguments)
-            found["seconds"] = time.perf_counter() - began
-            print(name, json.dumps(found), flush=True)
+            found = json.dumps(compute(*arguments))
+            print(name, found, flush=True)
             with core.checkpoints.atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(found))
-        found = json.loads(path.read_text())
-        self.seconds += found["seconds"]
-        return found
+                temporary.write_text(found)
+        return json.loads(path.read_text())
 
     def indices(self, count: int) -> Tensor:
         """Of ``count`` test digits, evenly spaced."""
@@ -345,7 +340,7 @@ def table_k(bench: Bench) -> dict:
     some, full, rows, summary = bench.sizes.some, bench.sizes.digits, [], []
     real = {n: bench.cell(f"K-real-{n}", real_values, bench, n) for n in (some, full)}
     for place, (case, compute, wanted) in enumerate(goals(bench)):
-        found = bench.cell(f"K-{place}", compute)
+        found = bench.cell(f"K-{place} {case}", compute)
         count = found["n"]
         for metric, bounds in wanted.items():
             values = (found[metric], real.get(count, real[some]).get(metric), *bounds)
@@ -369,16 +364,12 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(QUICK if options.quick else Sizes())
     for letter in options.only:
-        bench.seconds = 0.0
-        found = TABLES[letter](bench)
-        for one in found.values():
-            one["facts"]["seconds"] = round(bench.seconds)
-        command = f"python benchmarks/tables.py --only {letter}"
-        if not options.quick:
+        found, command = TABLES[letter](bench), f"python benchmarks/tables.py --only {letter}"
+        if options.quick:
+            made_with = {"command": f"{command} --quick", "machine": measure.machine(), "commit": "", "weights": "none"}
+            print(*(f"\n{name}\n{render.markdown(one, made_with)}" for name, one in found.items()), flush=True)
+        else:
             measure.write(letter, command, found, **({"note": options.note} if options.note else {}))
-            continue
-        result = {"command": f"{command} --quick", "machine": measure.machine(), "commit": "", "weights": "none"}
-        print(*(f"\n{name}\n{render.markdown(one, result)}" for name, one in found.items()), flush=True)
 
 
 if __name__ == "__main__":
