@@ -16,44 +16,74 @@ MAX_PIXELS = 80_000_000  # more is taken for a decompression bomb
 STROKE_WIDTH = 2.6  # pixels: the median stroke of MNIST's digits
 
 
-def as_images(pictures: Tensor | np.ndarray | Image.Image) -> Tensor:
+def as_images(pictures) -> Tensor:
     """Convert pictures to the form that the models take: float32 ``(N, 1, H, W)`` in [0, 1].
 
-    Takes a PIL image of any mode (see :func:`grey_levels`), or a grey tensor or array ``(H, W)``, ``(N, H, W)`` or
-    ``(N, 1, H, W)``: uint8 is read as 0 to 255, floating-point numbers as they are.
+    Takes a PIL image of any mode (see :func:`grey_levels`), a grey tensor or array ``(H, W)``, ``(N, H, W)``,
+    ``(N, 1, H, W)`` or ``(N, H, W, 1)``, and lists of these: whole numbers are read as 0 to 255, bool as black and
+    white, and floating-point numbers as they are.
 
     Raises:
         TypeError: not a picture.
-        ValueError: another shape or dtype, colour, NaN or infinity.
+        ValueError: another shape or range, colour, NaN or infinity.
     """
-    if isinstance(pictures, Image.Image):
-        return torch.from_numpy(grey_levels(pictures))[None, None]
-    if isinstance(pictures, np.ndarray):
-        pictures = np.ascontiguousarray(pictures)  # torch takes no flipped views
-    try:
-        pictures = torch.as_tensor(pictures)
-    except (TypeError, ValueError, RuntimeError):
-        wanted = "expected pictures as a PIL image, a tensor or an array"
-        raise TypeError(f"{wanted}, got {type(pictures).__name__}: read a file with read_digit") from None
+    is_list = isinstance(pictures, list | tuple)
+    pictures = to_tensor(pictures, "pictures as a PIL image, a tensor or an array (of a file take read_digit)")
     shape = tuple(pictures.shape)
     wanted = f"expected grey pictures (H, W), (N, H, W) or (N, 1, H, W), got {shape}"
-    if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] <= 4):
+    if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] <= 4) and not is_list:
         hint = "make one colour picture grey with .mean, or give several grey ones as pictures[:, None]"
         raise ValueError(f"{wanted}, which may be one picture in colour: {hint}")
+    if len(shape) == 4 and shape[1] > 1 == shape[3]:
+        pictures = pictures.movedim(3, 1)
     if len(shape) == 2:
         pictures = pictures[None]
     if len(shape) in (2, 3):
         pictures = pictures[:, None]
-    if pictures.ndim != 4 or pictures.shape[1] != 1:
+    if pictures.ndim != 4 or pictures.shape[1] != 1 or 0 in pictures.shape[2:]:
         raise ValueError(f"{wanted}: make colour grey, and add missing dimensions, e.g. with pictures[:, None]")
-    if pictures.dtype == torch.uint8:
-        return pictures.float() / 255  # no look at the values: on CUDA that would wait for the device
-    if not pictures.is_floating_point():
-        hint = "divide by the largest possible value"
-        raise ValueError(f"expected uint8 (0 to 255) or floating-point pictures (0 to 1), got {pictures.dtype}: {hint}")
-    if not bool(pictures.isfinite().all()):
-        raise ValueError("expected floating-point pictures (0 to 1), got NaN or infinity: check where they come from")
-    return pictures.float()
+    return to_unit(pictures)
+
+
+def to_tensor(values, wanted: str) -> Tensor:
+    """An array, a tensor, a PIL image or a list of these as one tensor: bool, uint8, int64 or floating-point.
+
+    Raises:
+        TypeError: not ``wanted``, not numbers, or in a list of several sizes.
+    """
+    got = type(values).__name__
+    if isinstance(values, Image.Image):
+        values = grey_levels(values)
+    try:
+        if isinstance(values, list | tuple):
+            values = [grey_levels(value) if isinstance(value, Image.Image) else value for value in values]
+            values = torch.stack(values) if values and isinstance(values[0], Tensor) and values[0].ndim else values
+        if isinstance(values, Tensor):
+            return values.to_dense()
+        is_array = isinstance(values, list | range) or hasattr(values, "__array__")
+        array = np.array(values if is_array else None, order="C")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"expected {wanted}, got {got} that is no array: {str(error).splitlines()[0]}") from None
+    types = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float32}
+    if (kind := array.dtype.kind) not in types:
+        raise TypeError(f"expected {wanted}, got {got} of no numbers")
+    return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(types[kind]))
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Levels of grey as float32 in [0, 1]: bool, whole numbers from 0 to 255, or finite numbers as they are."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255  # no look at the values: on CUDA that would wait for the device
+    wanted = f"expected whole numbers (0 to 255) or floating-point pictures (0 to 1), got {pixels.dtype} with"
+    if pixels.is_complex() or not bool(pixels.isfinite().all()):
+        raise ValueError(f"{wanted} NaN, infinity or complex numbers: check where they come from")
+    if pixels.is_floating_point() or pixels.dtype == torch.bool:
+        return pixels.float()
+    low, high = map(int, pixels.aminmax()) if pixels.numel() else (0, 0)
+    if low < 0 or high > 255 or high == 1:
+        hint = "give a mask as bool" if high == 1 else "divide by the largest possible value, e.g. by 65535 for 16 bits"
+        raise ValueError(f"{wanted} values from {low} to {high}: {hint}")
+    return pixels.float() / 255
 
 
 def grey_levels(picture: Image.Image) -> np.ndarray:
@@ -93,27 +123,62 @@ def grey_levels(picture: Image.Image) -> np.ndarray:
     return levels * alpha + behind * (1 - alpha)
 
 
-def open_grey(file: str | Path | bytes, longest: int) -> np.ndarray:
-    """A picture file, turned upright, as float32 ``(H, W)`` in [0, 1], shrunk until no side is over ``longest``.
+def open_grey(file, longest: int) -> np.ndarray:
+    """A picture, turned upright, as float32 ``(H, W)`` in [0, 1], shrunk until no side is over ``longest``.
+
+    Args:
+        file: a path, a file's bytes, an open file, or a PIL image.
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: none of these.
         ValueError: not a picture, or one of more than 80 megapixels.
     """
-    name = "the bytes" if isinstance(file, bytes) else str(file)
+    name = str(file) if isinstance(file, str | Path) else f"the {type(file).__name__}"
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else Path(file).expanduser()) as picture:
+        with _open(file) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                size = f"{picture.width} x {picture.height} in {name}"
-                raise ValueError(f"expected a picture of up to {MAX_PIXELS // 10**6} megapixels, got {size}: shrink it")
-            picture.draft("RGB", (longest, longest))  # a JPEG is decoded at a smaller size, but not below this one
-            grey = Image.fromarray(grey_levels(ImageOps.exif_transpose(picture)))
+                size = f"{picture.width} x {picture.height} pixels"
+                raise ValueError(f"{size}, more than {MAX_PIXELS // 10**6} megapixels: shrink it")
+            grey = Image.fromarray(grey_levels(ImageOps.exif_transpose(_shrunk(picture, longest))))
     except FileNotFoundError:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        hint = "download it first" if "://" in name else "check the path"
+        raise FileNotFoundError(f"expected a picture at {name}, got no file: {hint}") from None
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError, Warning) as error:
         reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"expected a picture (PNG, JPEG, GIF, BMP or WebP), got {name}: {reason}") from None
     return np.array(_resize(grey, min(1, longest / max(grey.size))))
+
+
+def _open(file) -> Image.Image:
+    if isinstance(file, Image.Image):
+        return file.copy()
+    if isinstance(file, str | Path):
+        return Image.open(Path(file).expanduser())
+    if isinstance(file, bytes | bytearray | memoryview):
+        return Image.open(io.BytesIO(file))
+    if not hasattr(file, "read"):
+        hint = "an array is made a PIL image by Image.fromarray, or taken as it is by as_images"
+        raise TypeError(f"expected a picture's path, bytes, open file or PIL image, got {type(file).__name__}: {hint}")
+    return Image.open(file)
+
+
+def _shrunk(picture: Image.Image, longest: int) -> Image.Image:
+    """About ``longest`` high or wide, before its pixels become floating-point numbers, which take four bytes each."""
+    factor = max(picture.size) // longest
+    if factor < 2:
+        return picture
+    if picture.mode.startswith("I;16"):  # Pillow scales no 16 bits
+        rows, columns = picture.height // factor, picture.width // factor
+        blocks = np.asarray(picture)[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+        return Image.fromarray(blocks.mean((1, 3)).round().astype(np.uint16))
+    picture.draft("RGB", (longest, longest))  # a JPEG is decoded at a smaller size, but not below this one
+    if picture.has_transparency_data and picture.mode != "RGBA":
+        picture = picture.convert("RGBA")
+    elif picture.mode in ("1", "P"):
+        picture = picture.convert("L")
+    picture.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2)
+    return picture
 
 
 def fit_square(grey: np.ndarray, size: int) -> np.ndarray:
@@ -125,7 +190,7 @@ def fit_square(grey: np.ndarray, size: int) -> np.ndarray:
     return (grey * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def read_digit(file: str | Path | bytes) -> Tensor:
+def read_digit(file) -> Tensor:
     """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
 
     A 28x28 grey picture on black is taken as it is. Of any other, dark or light ink is separated from the paper around
@@ -134,10 +199,11 @@ def read_digit(file: str | Path | bytes) -> Tensor:
     one digit, the largest is read, and a warning is logged.
 
     Args:
-        file: a path, or the bytes of a PNG, JPEG, GIF, BMP or WebP file of up to 80 megapixels.
+        file: a path, a file's bytes, an open file or a PIL image; PNG, JPEG, GIF, BMP or WebP, up to 80 megapixels.
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: none of these.
         ValueError: not a picture, or nothing is drawn on it.
     """
     grey = open_grey(file, 512)

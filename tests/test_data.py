@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import diffae_core as core
-from diffae_core import data
+from diffae_core import data, mnist
 
 # md5 of pixels and labels
 MNIST_TRAIN = "712e52944104779e0910b9bedfba808d"
@@ -27,7 +27,7 @@ SAMPLE_TEST = "f7770e4a4bd07aa95cc63795f41cc826"
 
 @pytest.fixture(autouse=True)
 def nothing_given_up(monkeypatch):
-    monkeypatch.setattr(data, "_given_up", set())
+    monkeypatch.setattr(mnist, "_given_up", set())
 
 
 def no_network(*_, **__):
@@ -86,10 +86,10 @@ def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, cap
 
 def test_a_hanging_download_is_given_up(tmp_path, monkeypatch):
     """torchvision's download hangs so behind a silent firewall."""
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(mnist, "STALL_SECONDS", 0.3)
     monkeypatch.setattr("torchvision.datasets.MNIST", lambda *_, **__: time.sleep(5))
-    with pytest.raises(OSError, match="no progress"):
-        data._download(tmp_path)
+    with pytest.raises(RuntimeError, match="no progress"):
+        mnist._download(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +146,7 @@ def small_mnist(monkeypatch):
     """A small set which is taken for MNIST, and has a training digit for each of the sample's test digits."""
     files = small_set(0)
     for name, content in files.items():
-        monkeypatch.setitem(data.MNIST_MD5, name, hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(mnist.MD5, name, hashlib.md5(content).hexdigest())
     sample = core.load_sample("test")
     monkeypatch.setattr(data, "_sample", lambda is_test: (sample, torch.tensor([3, 5])))
     monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
@@ -247,15 +247,34 @@ def test_load_digits_takes_idx_files_of_another_set(tmp_path, place, zipped):
     assert train.names == test.names == ("0", "1", "2", "3")
 
 
-def test_load_digits_takes_kaggles_spelling(tmp_path):
-    write(tmp_path, {name.replace("-idx", ".idx"): content for name, content in small_set(1).items()})
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, content: (name.replace("-idx", ".idx"), content),  # Kaggle's spelling
+        lambda name, content: (name, gzip.compress(content)),  # compressed, and not called so
+        lambda name, content: (f"{name}.gz", content),  # called so, and not compressed
+    ],
+)
+def test_load_digits_takes_idx_files_by_their_content(tmp_path, change):
+    write(tmp_path, dict(change(*file) for file in small_set(1).items()))
     assert [len(part) for part in core.load_digits(tmp_path)] == [33, 3, 6]
 
 
-def test_load_digits_names_a_damaged_idx_file(tmp_path):
-    files = small_set(1)
-    write(tmp_path, files | {"train-labels-idx1-ubyte": files["train-labels-idx1-ubyte"][:-1]})
-    with pytest.raises(ValueError, match="train-labels-idx1-ubyte.*damaged"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda good: None, "got 3: add train-labels-idx1-ubyte"),
+        (lambda good: good[:-1], "train-labels-idx1-ubyte.*damaged"),
+        (lambda good: gzip.compress(good)[:-9], "train-labels-idx1-ubyte.*damaged"),
+        (lambda good: b"\0\0\x08\x01" + b"\xff" * 4, "train-labels-idx1-ubyte.*damaged"),
+        (lambda good: idx(np.zeros(5)), "one label for each"),
+    ],
+)
+def test_load_digits_names_a_wrong_idx_file(tmp_path, change, message):
+    files, name = small_set(1), "train-labels-idx1-ubyte"
+    files[name] = change(files[name])
+    write(tmp_path, {name: content for name, content in files.items() if content is not None})
+    with pytest.raises(ValueError, match=message):
         core.load_digits(tmp_path)
 
 
@@ -310,11 +329,29 @@ def test_split_holds_out_two_twelfths():
         digits.subset(slice(11)).split()
 
 
+SAME_IMAGES = [
+    *(IMAGES, IMAGES[:, None], IMAGES[..., None], torch.from_numpy(IMAGES), IMAGES / 255, (IMAGES / 255).astype(">f4")),
+    *(
+        IMAGES.astype(int),
+        IMAGES.astype("u8"),
+        np.asfortranarray(IMAGES),
+        np.frombuffer(IMAGES).view("u1").reshape(24, 28, 28),
+    ),
+    *(
+        list(IMAGES),
+        IMAGES.tolist(),
+        tuple(torch.from_numpy(IMAGES)[:, None]),
+        [Image.fromarray(grey) for grey in IMAGES],
+    ),
+    *(torch.from_numpy(IMAGES / 255).requires_grad_(), torch.from_numpy(IMAGES).float().div(255).to_sparse()),
+]
+SAME_LABELS = [LABELS, LABELS.tolist(), torch.from_numpy(LABELS), LABELS[:, None].astype("u1"), LABELS.astype("u8")]
+SAME_LABELS += [LABELS.astype(float), LABELS.astype(str), list(map(str, LABELS)), list(torch.from_numpy(LABELS))]
+
+
 @pytest.mark.parametrize(
-    "images",
-    [IMAGES, IMAGES[:, None], IMAGES[..., None], torch.from_numpy(IMAGES), IMAGES / 255, (IMAGES / 255).astype("f4")],
+    ("images", "labels"), [*((images, LABELS) for images in SAME_IMAGES), *((IMAGES, labels) for labels in SAME_LABELS)]
 )
-@pytest.mark.parametrize("labels", [LABELS, LABELS.tolist(), torch.from_numpy(LABELS), LABELS[:, None].astype("u1")])
 def test_from_arrays(images, labels):
     digits = core.Digits.from_arrays(images, labels)
     assert torch.equal(digits.pixels, torch.from_numpy(IMAGES)[:, None]) and digits.pixels.is_contiguous()
@@ -325,6 +362,10 @@ def test_from_arrays(images, labels):
 def test_from_arrays_with_names_and_without_labels():
     named = core.Digits.from_arrays(IMAGES, LABELS, ["circle", "cross", "square", "star"])
     assert named.names == ("circle", "cross", "square", "star") and named.subset([0]).names == named.names
+    words = np.array(["ñandú", "cat"])[LABELS % 2]
+    assert core.Digits.from_arrays(IMAGES, words).names == ("cat", "ñandú")
+    assert core.Digits.from_arrays(IMAGES, words, ["ñandú", "cat"]).labels.tolist() == (LABELS % 2).tolist()
+    assert core.Digits.from_arrays(IMAGES > 127).pixels.unique().tolist() == [0, 255]
     unlabelled = core.Digits.from_arrays(IMAGES)
     assert unlabelled.num_classes == 0 and unlabelled.labels.tolist() == [-1] * 24
     assert [part.num_classes for part in unlabelled.split()] == [0, 0, 0]
@@ -342,15 +383,31 @@ def test_from_arrays_turns_colour_into_luminance(axis):
     ("images", "labels", "error", "message"),
     [
         (IMAGES.reshape(24, 784), None, ValueError, "got \\(24, 784\\): .*reshape\\(-1, 28, 28\\)"),
-        (IMAGES.astype(float), None, ValueError, "values from 0 to 255: divide"),
-        (np.full((2, 28, 28), np.nan), None, ValueError, "nan"),
-        (IMAGES.astype("int32"), None, ValueError, "int32: convert with .astype"),
+        (IMAGES.astype(float), None, ValueError, "values from 0 to 255: divide them by 255"),
+        (IMAGES / 127.5 - 1, None, ValueError, "values from -1 to 1: take \\(images - -1\\) / 2"),
+        (np.full((2, 28, 28), np.nan), None, ValueError, "NaN"),
+        (IMAGES.astype("u2") * 257, None, ValueError, "0 to 65535: .*by 65535"),
+        (IMAGES.astype("i1"), None, ValueError, "-128 to 127"),
+        (IMAGES.astype(int) % 2, None, ValueError, "0 to 1: give a mask as bool"),
+        (IMAGES.astype(complex), None, TypeError, "no numbers"),
+        (np.zeros((2, 0, 28)), None, ValueError, "got \\(2, 0, 28\\)"),
         (["a.png"], None, TypeError, "images as an array or a tensor, got list"),
+        ([IMAGES[0], IMAGES[0, :9]], None, TypeError, "list that is no array"),
+        *(
+            (wrong, None, TypeError, "images as an array or a tensor, got")
+            for wrong in (None, 3, "a.png", iter(IMAGES))
+        ),
         (IMAGES, LABELS[:5], ValueError, "one label for each"),
         (IMAGES, np.eye(3)[LABELS], ValueError, "argmax"),
-        (IMAGES, LABELS / 2, ValueError, "float64: convert"),
-        (IMAGES, LABELS - 1, ValueError, "-1 to 1: number the classes"),
-        (IMAGES, ["cat"] * 24, TypeError, "numpy.unique"),
+        (IMAGES, 3, TypeError, "got int"),
+        *(
+            (IMAGES, wrong, ValueError, "numpy.unique")
+            for wrong in (LABELS / 2, LABELS - 1, LABELS > 0, LABELS * np.nan)
+        ),
+        *(
+            (IMAGES, wrong, TypeError, "labels as .*got list")
+            for wrong in ([None] * 24, [0, "a"] * 12, [[0], [1, 2]] * 12)
+        ),
     ],
 )
 def test_from_arrays_says_what_is_wrong(images, labels, error, message):
@@ -358,6 +415,8 @@ def test_from_arrays_says_what_is_wrong(images, labels, error, message):
         core.Digits.from_arrays(images, labels)
     with pytest.raises(ValueError, match="got labels from 0 to 2, and 2 names"):
         core.Digits.from_arrays(IMAGES, LABELS, ["too", "few"])
+    with pytest.raises(ValueError, match="labels from \\['cat'\\], got \\['dog'\\]"):
+        core.Digits.from_arrays(IMAGES, ["cat", "dog"] * 12, ["cat"])
 
 
 @pytest.fixture
@@ -385,6 +444,17 @@ def test_from_folder_takes_a_class_from_each_sub_folder(folder):
 def test_a_folder_of_pictures_alone_has_no_labels(folder):
     digits = core.Digits.from_folder(folder / "b")
     assert len(digits) == 15 and digits.names == () and digits.labels.unique().tolist() == [-1]
+
+
+def test_from_folder_opens_folders_in_folders(folder, tmp_path_factory):
+    outer = tmp_path_factory.mktemp("ein Ordner ○")
+    shutil.copytree(folder, outer / "set" / "Sätze")
+    (outer / "set" / "Sätze" / "b" / "more" / ".thumbnails").mkdir(parents=True)
+    for place in ("more", "more/.thumbnails"):
+        shutil.copy(folder / "b" / "00.png", outer / "set" / "Sätze" / "b" / place / "new.PNG")
+    (outer / "__MACOSX").mkdir()
+    digits = core.Digits.from_folder(outer)
+    assert digits.names == ("a", "b") and digits.labels.bincount().tolist() == [15, 16]
 
 
 def test_from_folder_scales_and_keeps_proportions(folder):
@@ -428,6 +498,7 @@ def test_from_dataset():
     own = core.Digits.from_dataset(Pictures())
     assert torch.equal(own.pixels[:, 0], torch.from_numpy(IMAGES)) and own.labels.tolist() == LABELS.tolist()
     assert own.names == ("a", "b", "c") and own.source == "dataset"
+    assert core.Digits.from_dataset(Subset(Subset(Pictures(), range(9)), [0, 1])).names == ("a", "b", "c")
     tensors = torch.from_numpy(IMAGES).float()[:, None] / 255
     unlabelled = core.Digits.from_dataset(TensorDataset(tensors))
     assert torch.equal(unlabelled.pixels, own.pixels) and unlabelled.num_classes == 0
@@ -441,6 +512,9 @@ def test_from_dataset_says_what_is_wrong():
         core.Digits.from_dataset([np.zeros((28, 28)), np.zeros((30, 28))])
     with pytest.raises(ValueError, match="pairs, or images, got 0 items"):
         core.Digits.from_dataset([])
+    for wrong in (None, DataLoader(Pictures()), [{"image": IMAGES[0]}]):
+        with pytest.raises(TypeError, match="^expected .*got (NoneType|DataLoader|dict)"):
+            core.Digits.from_dataset(wrong)
 
 
 def test_check_digits():
@@ -468,31 +542,39 @@ def test_load_digits_keeps_a_folders_own_parts(folder, tmp_path_factory):
     assert [len(part) for part in core.load_digits(whole)] == [28, 2, 30]
     shutil.copytree(folder, whole / "validation")
     assert [len(part) for part in core.load_digits(whole)] == [30, 30, 30]
+    (whole / "test" / "a").rename(whole / "test" / "c")  # another class, and one fewer
     shutil.rmtree(whole / "test" / "b")
-    with pytest.raises(ValueError, match="same classes in each part"):
+    (whole / "validation").rename(whole / "Val")
+    parts = core.load_digits(whole)
+    assert all(part.names == ("a", "b", "c") for part in parts) and parts[2].labels.unique().tolist() == [2]
+    shutil.rmtree(whole / "Val")
+    shutil.rmtree(whole / "test")
+    assert [len(part) for part in core.load_digits(whole)] == [26, 2, 2]  # in a lone folder
+    shutil.copytree(folder / "a", whole / "test")
+    with pytest.raises(ValueError, match="labels for each part or for none"):
         core.load_digits(whole)
 
 
+PARTS = {f"{part}_images": IMAGES for part in ("train", "val", "test")}
+PARTS |= {f"{part}_labels": LABELS[:, None] for part in ("train", "val", "test")}
+
+
 @pytest.mark.parametrize(
-    ("arrays", "lengths"),
+    ("arrays", "lengths", "names"),
     [
-        ({"images": IMAGES, "labels": LABELS}, [20, 2, 2]),
-        ({"images": IMAGES}, [20, 2, 2]),
-        ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:5], "y_test": LABELS[:2].repeat(3)[:5]}, [22, 2, 5]),
-        (
-            {f"{part}_images": IMAGES for part in ("train", "val", "test")}
-            | {f"{part}_labels": LABELS[:, None] for part in ("train", "val", "test")},
-            [24, 24, 24],
-        ),
+        ({"images": IMAGES, "labels": LABELS}, [20, 2, 2], "012"),
+        ({"images": IMAGES}, [20, 2, 2], ""),
+        ({"X": IMAGES, "Y": LABELS * 2}, [20, 2, 2], "024"),  # classes are those that have an example
+        ({"train_x": IMAGES.astype(int), "train_y": LABELS.astype(str), "info": np.array([{}])}, [20, 2, 2], "012"),
+        ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:5], "y_test": LABELS[3:8] % 2}, [22, 2, 5], "012"),
+        (PARTS, [24, 24, 24], "012"),
     ],
 )
-def test_load_digits_takes_npz_files(tmp_path, arrays, lengths):
+def test_load_digits_takes_npz_files(tmp_path, arrays, lengths, names):
     np.savez(tmp_path / "own.npz", **arrays)
-    parts = core.load_digits(tmp_path / "own.npz")
-    assert [len(part) for part in parts] == lengths
-    names = () if list(arrays) == ["images"] else ("0", "1", "2")  # the second test part lacks a class
-    assert all(part.names == names for part in parts)
-    assert core.load_digits(tmp_path / "own.npz", 32)[0].pixels.shape[2:] == (32, 32)
+    parts = core.load_digits(tmp_path / "own.npz", 32)
+    assert [len(part) for part in parts] == lengths and all(part.names == tuple(names) for part in parts)
+    assert parts[0].pixels.shape[2:] == (32, 32)
 
 
 def test_load_digits_says_what_is_wrong(tmp_path):
@@ -500,11 +582,15 @@ def test_load_digits_says_what_is_wrong(tmp_path):
         core.load_digits(tmp_path / "none")
     with pytest.raises(ValueError, match="got none: lay pictures"):
         core.load_digits(tmp_path)
-    np.savez(tmp_path / "other.npz", data=IMAGES)
-    with pytest.raises(ValueError, match="named images and labels.*got \\['data'\\]"):
-        core.load_digits(tmp_path / "other.npz")
-    (tmp_path / "text.npz").write_text("no arrays")
+    for wrong in ({"data": IMAGES}, {"x_test": IMAGES}, {"labels": LABELS}):
+        np.savez(tmp_path / "other.npz", **wrong)
+        with pytest.raises(ValueError, match="named images and labels.*got \\['.*'\\] in .*other.npz"):
+            core.load_digits(tmp_path / "other.npz")
+    np.savez(tmp_path / "objects.npz", images=np.array([{}]))
+    np.savez(tmp_path / "cut.npz", images=IMAGES)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:9000])
     np.save(tmp_path / "one.npy", IMAGES)
-    for name in ("text.npz", "one.npy"):
-        with pytest.raises(ValueError, match=f"an .npz file of arrays of numbers, got .*{name}"):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "picture.png")
+    for name in ("objects.npz", "cut.npz", "one.npy", "picture.png"):
+        with pytest.raises(ValueError, match=f"an .npz file of arrays, got .*{name}: .*; write it with numpy.savez"):
             core.load_digits(tmp_path / name)
