@@ -68,9 +68,9 @@ tables-quick: $(VENV)/installed-lab  ## the same on few digits and small grids, 
 render: $(VENV)/installed-lab  ## fill the tables of the documents from docs/results/*.json
 	$(BIN)/python benchmarks/render.py
 
-recipe: $(VENV)/installed-lab  ## how the recipe was chosen, for docs/recipe.md (two hours)
-	$(BIN)/python benchmarks/latent_noise.py
+recipe: $(VENV)/installed-lab  ## how the recipe was chosen, for docs/recipe.md (an hour; goes on after a kill)
 	$(BIN)/python benchmarks/recipe.py
+	$(BIN)/python benchmarks/recipe.py --settings
 	$(MAKE) render
 
 notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in place
@@ -82,12 +82,13 @@ bench: $(VENV)/installed-lab,bench  ## speed beside what one would use instead, 
 	for what in throughput growth first-picture; do $(BIN)/python benchmarks/speed.py $$what || exit 1; done
 	$(MAKE) render
 
-uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for docs/uncertainty.md
+uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for docs/uncertainty.md (ten minutes)
 	$(BIN)/python benchmarks/uncertainty.py
 	$(MAKE) render
 
-faults: $(VENV)/installed-test  ## try to break it, the long experiments of docs/reliability.md (an hour)
-	$(BIN)/python -m pytest tests/robustness -m "long or not long"
+faults: $(VENV)/installed-test  ## try to break it, the long experiments of docs/reliability.md (half an hour)
+	WRITE_FAULTS=1 $(BIN)/python -m pytest tests/robustness -m "long or not long" -rP
+	$(MAKE) render
 
 bench-panels: $(VENV)/installed-lab  ## how fast the notebooks' panels answer
 	$(BIN)/python benchmarks/panels.py

@@ -21,7 +21,6 @@ SMALL = {"widths": (8, 16), "block_depth": 1, "latent_dim": 16, "device": "cpu"}
 SMALL_RUN = ["--device", "cpu", "--train-digits", "640", "--widths", "8", "16", "--block-depth", "1"]
 SMALL_RUN += ["--latent-dim", "16", "--autoencoder-epochs", "1", "--quality-digits", "0", "--num-steps", "2"]
 NO_PRIOR = [*SMALL_RUN, "--prior-epochs", "0"]
-LONG_RUN = [*NO_PRIOR, "--train-digits", "96", "--batch-size", "16", "--epochs", "80"]  # 480 steps: saved at 200, 400
 
 
 def pytest_configure() -> None:

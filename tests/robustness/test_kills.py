@@ -1,157 +1,129 @@
 """SIGKILL and Ctrl-C at any moment: nothing is lost, and the resumed run ends with the weights of one left alone."""
 
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from conftest import LONG_RUN, ROOT, SMALL, SMALL_RUN, all_equal, finished, saved_weights, start
+from common import report
+from conftest import NO_PRIOR, SMALL_RUN, all_equal, finished, saved_weights, start
 from filelock import FileLock, Timeout
+from runs import run_script, train
 
 long = pytest.mark.long
-TRAIN = f"""
-import os, sys, torch, diffae_core as core
-torch.manual_seed(0)
-autoencoder, model = core.SimpleAutoencoder(16, device="cpu"), core.DiffusionModel(**{SMALL})
-digits = core.load_sample("train").subset(slice(0, 64))
-run = core.train_diffusion(model, digits, autoencoder, core.TrainingConfig(epochs=50, batch_size=16))
-if os.path.exists(sys.argv[1]):
-    run.resume(sys.argv[1])
-print("ready", flush=True)
-for record in run:
-    run.save(sys.argv[1])
-model.save_checkpoint(sys.argv[2])
-"""
+processes = multiprocessing.get_context("forkserver")  # one process imports torch, once; each run is forked from it
+processes.set_forkserver_preload(["diffae_core", "train_ddim_mnist"])
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(50, marks=long)])
-def test_a_training_that_saves_at_every_step(count, tmp_path):
-    dice, found, number = random.Random(0), Counter(), 0
+def begin(run, folder: Path, *arguments: str):
+    folder.mkdir(exist_ok=True)
+    process = processes.Process(target=run, args=(folder, *arguments))
+    process.start()
+    return process
 
-    def begin(name):
-        command = [sys.executable, "-c", TRAIN, tmp_path / f"{name}_run.pt", tmp_path / f"{name}.pt"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
-    finished(begin("whole"))
-    expected = saved_weights(tmp_path / "whole.pt")
+def ended(process) -> int:
+    """Its exit status, once it has come to its end."""
+    process.join()
+    return process.exitcode
+
+
+def wait_for(condition, running) -> None:
+    while not condition():
+        assert running(), "it ended before it could be stopped"
+        time.sleep(0.005)
+
+
+def result(folder: Path) -> dict:
+    """The names of all files that are not hidden, and the weights in those that hold a model."""
+    paths = folder.rglob("[!.]*.*")
+    return {path.name: saved_weights(path) if path.suffix == ".pt" else None for path in paths}
+
+
+def kill(count: int, tmp_path: Path, *run) -> Counter:
+    """Kill a run at random moments and begin it again, until so many kills are done and a run has ended well."""
+    assert ended(begin(Path.exists, tmp_path)) == 0  # now torch is imported: what follows can be timed
+    dice, found, number, began = random.Random(0), Counter(), 0, time.perf_counter()
+    assert ended(begin(run[0], tmp_path / "whole", *run[1:])) == 0
+    seconds, expected = time.perf_counter() - began, result(tmp_path / "whole")
     while found["killed"] < count or not found["ended"]:
-        process = begin(f"run{number}")
-        assert process.stdout.readline() == "ready\n", f"could not be resumed: {process.communicate()[1]}"
-        try:
-            process.communicate(timeout=dice.uniform(0.0, 0.8) if found["killed"] < count else None)
-        except subprocess.TimeoutExpired:
+        folder = tmp_path / f"run{number}"
+        process = begin(run[0], folder, *run[1:])
+        process.join(dice.uniform(0, seconds) if found["killed"] < count else None)
+        if process.is_alive():
             process.kill()
-            process.communicate()
+            process.join()
             found["killed"] += 1
-            found["of these while saving"] += len(list(tmp_path.glob(f".run{number}_run-*")))
+            found["half-trained"] += any(folder.rglob("[!.]*_training.pt"))
+            found["while saving"] += any(folder.rglob(".*-????????.*"))
             continue
-        assert process.returncode == 0 and all_equal(saved_weights(tmp_path / f"run{number}.pt"), expected)
+        assert process.exitcode == 0, "could not be resumed"
+        weights = result(folder)
+        assert weights.keys() == expected.keys()
+        assert all(all_equal(weights[name], of_whole) for name, of_whole in expected.items() if of_whole)
         found["ended"] += 1
         number += 1
-    print(dict(found))
+    return found
 
 
-def wait_for(condition, process):
-    while not condition() and process.poll() is None:
-        time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be stopped"
+OUTCOME = (
+    "{half-trained} with a half-trained model to go on with, {while saving} while a file was written; {ended} runs "
+    "came to their end, all with the files and weights of a run left alone"
+)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=long)])
+def test_a_training_that_saves_at_every_step(count, tmp_path):
+    found = kill(count, tmp_path, train)
+    report("kills", "SIGKILL, a training that saves at every step", count, OUTCOME.format(**found))
+
+
+FOUR_MODELS = [*SMALL_RUN, "--train-digits", "320", "--autoencoder-epochs", "12", "--epochs", "3", "--batch-size", "16"]
+FOUR_MODELS += ["--prior-epochs", "60", "--train-classifier", "--quality-digits", "10", "--resume"]
+
+
+@long
+def test_the_whole_recipe(tmp_path):
+    """Autoencoder, DDIM and prior have 60 steps each, saved every 20; the classifier has 12 and begins anew."""
+    found = kill(20, tmp_path, run_script, *FOUR_MODELS)
+    report("kills", "SIGKILL, the script, which trains four models", 20, OUTCOME.format(**found))
+
+
+@long
+def test_two_runs_at_once_do_not_disturb_each_other(tmp_path):
+    folders = tmp_path / "one", tmp_path / "two"
+    pair = [begin(run_script, folder, *FOUR_MODELS) for folder in folders]
+    assert [ended(process) for process in pair] == [0, 0]
+    one, two = map(result, folders)
+    assert one.keys() == two.keys() and all(all_equal(one[name], two[name]) for name in one if one[name])
+    report("kills", "the script twice at once, in two folders", 2, "the same files and weights")
 
 
 def test_the_script_stopped_by_hand_then_killed_and_resumed(tmp_path):
     """And while it runs, no other may write to its folder."""
-    (tmp_path / "alone").mkdir()
-    alone, output = start(tmp_path / "alone", *LONG_RUN), tmp_path / "output"
+    arguments = [*NO_PRIOR, "--train-digits", "96", "--batch-size", "16", "--epochs", "40"]  # 240 steps
+    alone, output = begin(run_script, tmp_path / "alone", *arguments), tmp_path / "output"
     state, model = output / "diffusion_training.pt", output / "diffusion_model.pt"
-    process = start(tmp_path, *LONG_RUN)
-    wait_for(state.exists, process)
+    process = start(tmp_path, *arguments)
+    wait_for((output / "samples" / "epoch_005.png").exists, lambda: process.poll() is None)
     with pytest.raises(Timeout):
         FileLock(output / ".lock").acquire(timeout=0)
     process.send_signal(signal.SIGINT)
     _, error = finished(process, code=1)
     assert "--resume goes on from there" in error and not model.exists()
 
-    _, error = finished(start(tmp_path, *LONG_RUN), code=1)
-    assert "add --resume to go on with it, or delete it" in error
-    written, process = state.stat().st_mtime_ns, start(tmp_path, *LONG_RUN, "--resume")
-    wait_for(lambda: state.stat().st_mtime_ns != written, process)
+    assert ended(begin(run_script, tmp_path, *arguments)) == 1
+    assert "add --resume to go on with it, or delete it" in (tmp_path / "messages.txt").read_text()
+    written, process = state.stat().st_mtime_ns, begin(run_script, tmp_path, *arguments, "--resume")
+    wait_for(lambda: state.stat().st_mtime_ns != written, process.is_alive)
     process.kill()
-    finished(process, code=-signal.SIGKILL)
-    assert not model.exists()
+    assert ended(process) == -signal.SIGKILL and not model.exists()
 
-    for name in (
-        ".diffusion_training-x7_k2abc.pt",
-        ".diffusion_model-x7_k2abc.pt",
-        ".conditioned_samples-x7_k2abc.png",
-    ):
+    for name in (".diffusion_training-x7_k2abc.pt", ".diffusion_model-x7_k2abc.pt", ".samples-x7_k2abc.png"):
         (output / name).write_bytes(b"half a file")  # as of a kill while saving
-    finished(start(tmp_path, *LONG_RUN, "--resume"))
-    finished(alone)
+    assert ended(begin(run_script, tmp_path, *arguments, "--resume")) == ended(alone) == 0
     assert all_equal(saved_weights(model), saved_weights(tmp_path / "alone" / "output" / "diffusion_model.pt"))
     assert not state.exists() and not list(output.glob(".*-*"))
-
-
-FOUR_MODELS = [
-    *SMALL_RUN,
-    "--batch-size",
-    "16",
-    "--epochs",
-    "15",
-    "--autoencoder-epochs",
-    "60",
-    "--prior-epochs",
-    "300",
-]
-FOUR_MODELS += ["--train-classifier", "--quality-digits", "10", "--resume"]
-
-
-@long
-def test_the_whole_recipe_killed_50_times(tmp_path):
-    """Autoencoder, DDIM and prior have 600 steps each, saved every 200; the classifier has 30 and begins anew."""
-    dice, found, number = random.Random(0), Counter(), 0
-
-    def begin(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        return start(tmp_path / name, *FOUR_MODELS)
-
-    def files(name):
-        return {path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*")}
-
-    def weights(name):
-        return {path.name: saved_weights(path) for path in (tmp_path / name / "output").glob("[!.]*.pt")}
-
-    began = time.perf_counter()
-    finished(begin("whole"))
-    seconds, expected = time.perf_counter() - began, weights("whole")
-    while found["killed"] < 50 or not found["ended"]:
-        process = begin(f"run{number}")
-        try:
-            process.communicate(timeout=dice.uniform(0, seconds) if found["killed"] < 50 else None)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            found["killed"] += 1
-            found["with a half-trained model"] += any((tmp_path / f"run{number}/output").glob("[!.]*_training.pt"))
-            continue
-        assert process.returncode == 0 and files(f"run{number}") == files("whole")
-        assert all(all_equal(found, expected[name]) for name, found in weights(f"run{number}").items())
-        found["ended"] += 1
-        number += 1
-    print(dict(found))
-
-
-@long
-def test_two_runs_at_once_do_not_disturb_each_other(tmp_path):
-    """In folders of their own they end with the same weights; in one folder the second is refused."""
-    names = ("one", "two")
-    for name in names:
-        (tmp_path / name).mkdir()
-    processes = [start(tmp_path / name, *FOUR_MODELS) for name in names]
-    wait_for((tmp_path / "one" / "output" / "autoencoder_weights.pt").exists, processes[0])
-    _, error = finished(start(tmp_path / "one", *FOUR_MODELS), code=1)
-    assert "another run writes to" in error
-    for process in processes:
-        finished(process)
-    assert all_equal(*(saved_weights(tmp_path / name / "output" / "latent_prior.pt") for name in names))
