@@ -1,38 +1,40 @@
-"""How a minute of CPU is best spent: variants of the training recipe, each given the same wall-clock.
+"""How the recipe was chosen: the default with one thing changed at a time, for docs/recipe.md.
 
-python benchmarks/recipe.py        about half an hour on 2 cores; writes docs/results/recipe.json
+python benchmarks/recipe.py               train and measure each variant, about an hour on one core
+python benchmarks/recipe.py --settings    how to decode changed latents with the shipped weights, five minutes
 
-All variants are measured on validation digits (never the test set), generated from their latents and random noise in 10
-DDIM steps with eta 0. Run it on a machine that does nothing else.
+All on validation digits. Each variant sees as many training digits, however busy the machine is. Rows are kept in
+output/recipe, so that a killed run goes on. Writes docs/results/recipe.json and docs/results/settings.json.
 """
 
 import argparse
+import json
 from collections.abc import Callable
-from functools import partial
 
 import measure
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import diffae_core as core
 
+FOLDER = measure.ROOT / "output" / "recipe"
 
-class PredictsNoise(nn.Module):
-    """The U-Net's output is read as the noise, as in DDPM, and passed on as the velocity; sampling clips x_0."""
 
-    def __init__(self):
-        super().__init__()
-        self.network = core.ConditionalUNet()
+class NeverTold(core.DiffusionModel):
+    """The network is never told how much noise a latent holds."""
 
-    def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
-        level = noise_rate[:, None, None, None]
-        rates = (1 - level**2).clamp(min=0).sqrt(), level
-        clean, noise = core.schedule.from_noise(x, self.network(x, noise_rate, latents, latent_noise), *rates)
-        if not self.training:
-            clean, noise = core.schedule.from_clean(x, clean.clamp(-1, 1), *rates)
-        return core.schedule.velocity(clean, noise, *rates)
+    def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
+        return super().loss(images, latents, times, noise)
+
+
+class AlwaysTold(core.DiffusionModel):
+    """The network is always told. The noise on the latents is added here, where it is known: train with none."""
+
+    def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
+        s = 2 * torch.rand(len(latents))
+        return super().loss(images, latents + s[:, None] * torch.randn(latents.shape), times, noise, s)
 
 
 class WeightedAsNoise(core.DiffusionModel):
@@ -47,160 +49,189 @@ class AbsoluteError(core.DiffusionModel):
 
     def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
         clean, rates = 2 * images - 1, self.schedule.rates(times, ndim=4)
-        predicted = self.network(
-            core.schedule.noisy_image(clean, noise, *rates), rates[1].flatten(), latents, latent_noise
-        )
-        return (predicted.float() - core.schedule.velocity(clean, noise, *rates)).abs().mean(dim=(1, 2, 3))
+        noisy = core.schedule.noisy_image(clean, noise, *rates)
+        predicted = self.network(noisy, rates[1].flatten(), latents, latent_noise)
+        return (predicted - core.schedule.velocity(clean, noise, *rates)).abs().mean(dim=(1, 2, 3))
 
 
-class StratifiedTimes(core.DiffusionModel):
-    """One time from each of N equal slices of [0, 1], instead of N independent ones."""
-
-    def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
-        times = (torch.arange(len(times), device=times.device) + times) / len(times)
-        return super().loss(images, latents, times, noise, latent_noise)
-
-
-class MiddleTimes(core.DiffusionModel):
-    """More times around the middle: the logistic function of normal numbers."""
-
-    def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
-        times = torch.special.ndtri(times.clamp(1e-4, 1 - 1e-4)).sigmoid()
-        return super().loss(images, latents, times, noise, latent_noise)
-
-
-class Zeros(nn.Module):
-    """Stands where the latent would have entered."""
-
-    def __init__(self, *shape: int):
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return latents.new_zeros(len(latents), *self.shape)
-
-
-class ShiftOnly(nn.Module):
-    """Additive conditioning: the scale is 0, the shift is learnt."""
-
-    def __init__(self, condition_dim: int, channels: int):
-        super().__init__()
-        self.shift = nn.Linear(condition_dim, channels)
-
-    def forward(self, condition: Tensor) -> Tensor:
-        shift = self.shift(condition)
-        return torch.cat([torch.zeros_like(shift), shift], dim=1)
-
-
-class FullResolution(nn.Module):
-    """The same U-Net with its finest level at 28x28: each pixel is given four times, and the outputs are averaged."""
-
-    def __init__(self):
-        super().__init__()
-        self.network = core.ConditionalUNet(image_size=56)
+class PredictsNoise(core.ConditionalUNet):
+    """The output is read as the noise, as in DDPM, and passed on as the velocity; sampling clips x_0."""
 
     def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
-        return F.avg_pool2d(self.network(F.interpolate(x, scale_factor=2), noise_rate, latents, latent_noise), 2)
+        level = noise_rate[:, None, None, None]
+        rates = (1 - level**2).clamp(min=0).sqrt(), level
+        clean, noise = core.schedule.from_noise(x, super().forward(x, noise_rate, latents, latent_noise), *rates)
+        if not self.training:  # at t = 1 there is no signal to divide by
+            clean, noise = core.schedule.from_clean(x, clean.clamp(-1, 1), *rates)
+        return core.schedule.velocity(clean, noise, *rates)
 
 
-def changed(change: Callable[[core.ConditionalUNet], object]) -> core.ConditionalUNet:
+class FinestAt28(core.ConditionalUNet):
+    """The finest level at 28x28 in place of 14x14: each pixel is given four times, and the outputs are averaged."""
+
+    def __init__(self):
+        super().__init__(image_size=56)
+
+    def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
+        return F.avg_pool2d(super().forward(F.interpolate(x, scale_factor=2), noise_rate, latents, latent_noise), 2)
+
+
+def without(part: str) -> core.ConditionalUNet:
+    """The U-Net with one of its parts held at 0."""
     network = core.ConditionalUNet()
-    change(network)
-    return network.to(memory_format=torch.channels_last)
+    for weight in network.get_submodule(part).parameters():
+        nn.init.zeros_(weight.requires_grad_(False))
+    return network
 
 
-def blocks(network: nn.Module) -> list[core.unet.ResidualBlock]:
-    return [module for module in network.modules() if isinstance(module, core.unet.ResidualBlock)]
+def additive() -> core.ConditionalUNet:
+    """The U-Net with its scales held at 0: time and latent only shift."""
+    network = core.ConditionalUNet()
+    for block in network.modules():
+        if isinstance(block, core.unet.ResidualBlock):
+            channels = block.conv1.out_channels
+            block.scale_and_shift.register_forward_hook(lambda _, __, out, c=channels: F.pad(out[:, c:], (c, 0)))
+    return network
 
 
-def additive(network: core.ConditionalUNet) -> None:
-    for block in blocks(network):
-        block.scale_and_shift = ShiftOnly(block.scale_and_shift.in_features, block.conv1.out_channels)
-
-
-def two_3x3(network: core.ConditionalUNet) -> None:
-    for block in blocks(network):
-        block.conv2 = nn.Conv2d(block.conv1.out_channels, block.conv1.out_channels, 3, padding=1)
-        nn.init.zeros_(block.conv2.weight)
-
-
-def contiguous() -> core.ConditionalUNet:
-    return core.ConditionalUNet().to(memory_format=torch.contiguous_format)
-
-
-def no_map() -> core.ConditionalUNet:
-    return changed(lambda network: setattr(network, "latent_map", Zeros(16, 14, 14)))
-
-
-def map_only() -> core.ConditionalUNet:
-    return changed(lambda network: setattr(network, "feature_embedding", Zeros(64)))
-
-
-# name -> (kind of model, its network, changes of the training's configuration)
-BASE = "**base**: space-to-depth, scale and shift, latent map, velocity, MSE, float32"
-VARIANTS: dict[str, tuple[type, Callable, dict]] = {
-    BASE: (core.DiffusionModel, core.ConditionalUNet, {}),
-    "finest level at 28x28": (core.DiffusionModel, FullResolution, {}),
-    "blocks of two 3x3 convolutions": (core.DiffusionModel, partial(changed, two_3x3), {}),
-    "weights not channels_last": (core.DiffusionModel, contiguous, {}),
-    "bfloat16 autocast": (core.DiffusionModel, core.ConditionalUNet, {"bfloat16": True}),
-    "bfloat16 autocast, weights not channels_last": (core.DiffusionModel, contiguous, {"bfloat16": True}),
-    "additive conditioning": (core.DiffusionModel, partial(changed, additive), {}),
-    "latent without its map, by scale and shift alone": (core.DiffusionModel, no_map, {}),
-    "latent by its map alone": (core.DiffusionModel, map_only, {}),
-    "predicts the noise": (WeightedAsNoise, PredictsNoise, {}),
-    "mean absolute error": (AbsoluteError, core.ConditionalUNet, {}),
-    "loss weighted as the noise's": (WeightedAsNoise, core.ConditionalUNet, {}),
-    "stratified times": (StratifiedTimes, core.ConditionalUNet, {}),
-    "more times in the middle": (MiddleTimes, core.ConditionalUNet, {}),
-    "batch of 128": (core.DiffusionModel, core.ConditionalUNet, {"batch_size": 128}),
-    "batch of 256": (core.DiffusionModel, core.ConditionalUNet, {"batch_size": 256}),
-    "peak learning rate 1e-3": (core.DiffusionModel, core.ConditionalUNet, {"learning_rate": 1e-3}),
-    "peak learning rate 8e-3": (core.DiffusionModel, core.ConditionalUNet, {"learning_rate": 8e-3}),
-    "constant learning rate": (core.DiffusionModel, core.ConditionalUNet, {"learning_rate_schedule": "constant"}),
-    "EMA 0.99": (core.DiffusionModel, core.ConditionalUNet, {"ema_decay": 0.99}),
-    "no EMA": (core.DiffusionModel, core.ConditionalUNet, {"ema_decay": 0.0}),
+# name -> what differs: arguments of ``trained`` below, or of core.TrainingConfig
+VARIANTS: dict[str, dict] = {
+    "the default": {},
+    "the default, another seed": {"seed": 1},
+    "latent_noise 0": {"latent_noise": 0.0},
+    "latent_noise 1": {"latent_noise": 1.0},
+    "latent_noise 1.5": {"latent_noise": 1.5},
+    "latent_noise 3": {"latent_noise": 3.0},
+    "never told": {"model": NeverTold},
+    "always told": {"model": AlwaysTold, "latent_noise": 0.0},
+    "sigma 0": {"sigma": 0.0},
+    "sigma 0.5": {"sigma": 0.5},
+    "sigma 2": {"sigma": 2.0},
+    "32 numbers": {"latent_dim": 32},
+    "64 numbers": {"latent_dim": 64},
+    "128 numbers": {"latent_dim": 128},
+    "joint encoder": {"joint": True},
+    "finest level at 28x28": {"network": FinestAt28},
+    "no latent map": {"network": lambda: without("latent_map")},
+    "latent map alone": {"network": lambda: without("feature_embedding")},
+    "additive conditioning": {"network": additive},
+    "predicts the noise": {"network": PredictsNoise, "model": WeightedAsNoise},
+    "loss weighted as the noise's": {"model": WeightedAsNoise},
+    "mean absolute error": {"model": AbsoluteError},
+    "batch of 32": {"batch_size": 32},
+    "batch of 128": {"batch_size": 128},
+    "peak learning rate 1e-3": {"learning_rate": 1e-3},
+    "peak learning rate 8e-3": {"learning_rate": 8e-3},
+    "no EMA": {"ema_decay": 0.0},
 }
-ABLATIONS = (BASE, "mean absolute error", "loss weighted as the noise's", "predicts the noise")
-ABLATIONS += ("latent by its map alone", "latent without its map, by scale and shift alone")  # table G
+COLUMNS = ["accuracy, %", "MSE", "+ 1 std: FD ratio", "+ 2 std: FD ratio", "precision", "half-way: FD ratio"]
+COLUMNS += ["half-way, told 1.75: FD ratio", "inverted: MSE", "probe: accuracy, %"]
+FORMATS = ["{:.1f}", "{:.4f}", "{:.2f}", "{:.2f}", "{:.2f}", "{:.1f}", "{:.1f}", "{:.1e}", "{:.1f}"]
 
 
-def train_variant(name: str, train: core.Digits, autoencoder: core.SimpleAutoencoder, seconds: float, seed: int = 0):
-    """Train one variant for about so many seconds: its finished run, and what it spent."""
-    kind, network, changes = VARIANTS[name]
+def half_way(z: Tensor, labels: Tensor) -> Tensor:
+    """Half-way between each latent and the one before it, where that is of another class."""
+    return core.lerp(z, z.roll(1, dims=0), 0.5)[labels != labels.roll(1)]
 
-    def start(epochs: float) -> core.Training:
-        torch.manual_seed(seed)
-        model = kind(network=network(), device="cpu")
-        return core.train_diffusion(model, train, autoencoder, core.TrainingConfig(epochs=epochs, seed=seed, **changes))
 
-    return measure.train_for(seconds, start)
+def trained(
+    digits: core.Digits,
+    latent_noise: float = 2.0,
+    sigma: float = 1.0,
+    latent_dim: int = 256,
+    joint: bool = False,
+    model: type[core.DiffusionModel] = core.DiffusionModel,
+    network: Callable[[], nn.Module] | None = None,
+    **config,
+) -> tuple[core.SimpleAutoencoder, core.DiffusionModel]:
+    """An autoencoder, trained with noise sigma on its latents, and a diffusion model: one pass over the digits each."""
+    path = FOLDER / f"autoencoder {latent_dim} {sigma:g} {len(digits)}.pt"
+    torch.manual_seed(0)
+    autoencoder = core.SimpleAutoencoder(latent_dim, device="cpu")
+    if not joint:
+        if not path.exists():
+            for _ in core.train_autoencoder(autoencoder, digits, core.TrainingConfig(epochs=1), latent_noise=sigma):
+                pass
+            autoencoder.save_checkpoint(path)
+        autoencoder.load_checkpoint(path)
+    settings = core.TrainingConfig(epochs=1, **config)
+    torch.manual_seed(settings.seed)
+    diffusion = model(latent_dim=latent_dim, network=network and network(), device="cpu")
+    train_diffusion = core.train_jointly if joint else core.train_diffusion
+    for _ in train_diffusion(diffusion, digits, autoencoder, settings, latent_noise):
+        pass
+    return autoencoder.eval(), diffusion.eval()
+
+
+def measured(autoencoder, model, train: core.Digits, digits: core.Digits) -> list[float]:
+    """A row of the table: 10 steps from a random x_T, told nothing where nothing else is said."""
+    reference = measure.Reference(core.DigitClassifier.from_pretrained(device="cpu"), digits, train)
+    z, few = autoencoder.encode_dataset(digits).tensors[0], digits.images[:50]
+    noise, middle = torch.randn(z.shape, generator=core.seeded(5)), half_way(z, digits.labels)
+
+    def decoded(latents: Tensor, told: float | None = None) -> dict[str, float]:
+        return reference.measure(measure.generate(model, latents, 10, seed=1, latent_noise=told))
+
+    copies, far = measure.generate(model, z, 10, seed=1), decoded(z + 2 * noise)
+    row = [reference.measure(copies, digits.labels)["accuracy"], F.mse_loss(copies, digits.images).item()]
+    row += [decoded(z + noise)["FD ratio"], far["FD ratio"], far["precision"]]
+    row += [decoded(middle)["FD ratio"], decoded(middle, told=1.75)["FD ratio"]]
+    x_T = model.invert(few, z[:50], 20, corrections=1, spacing="quadratic")
+    again = model.generate(z[:50], 20, x_T=x_T, spacing="quadratic")
+    probe = LogisticRegression(C=0.01, max_iter=200)
+    probe.fit(*autoencoder.encode_dataset(train.subset(slice(0, 5000)), as_numpy=True))
+    return [*row, F.mse_loss(again, few).item(), 100 * probe.score(z.numpy(), digits.labels.numpy())]
+
+
+def variants(steps: int, count: int) -> None:
+    """Train and measure what has not been measured yet, and write the table."""
+    train, digits, rows = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, count)), []
+    for name, changes in VARIANTS.items():
+        path = FOLDER / f"{name}, {steps} steps, {count} digits.json"
+        if not path.exists():
+            row = measured(*trained(train.subset(slice(0, 64 * steps)), **changes), train, digits)
+            with core.checkpoints.atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(row))
+        rows.append([name, *json.loads(path.read_text())])
+        print(*rows[-1], flush=True)
+    facts = {"steps of 64 digits": steps, "validation digits": count}
+    found = measure.table(["variant", *COLUMNS], rows, ["", *FORMATS], **facts)
+    measure.write("recipe", f"python benchmarks/recipe.py --steps {steps}", {"recipe": found}, weights="none")
+
+
+def settings(count: int) -> None:
+    """How roughly to take a changed latent, and how much to refine it: the shipped weights, 10 steps, edits of 1.5."""
+    autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
+    prior, train = core.LatentPrior.from_pretrained(), core.load_mnist("train")
+    digits = core.load_mnist("validation").subset(slice(0, count))
+    reference = measure.Reference(core.DigitClassifier.from_pretrained(), digits, train)
+    z, labels = autoencoder.encode_dataset(digits).tensors
+    directions = core.class_directions(*autoencoder.encode_dataset(train.subset(slice(0, 10_000))).tensors)
+    middle, following, rows = half_way(z, labels), (labels + 1) % 10, []
+    edited = core.edit(z, directions[following], 1.5)
+    for time in (0.0, 0.5, 0.6, 0.7):  # up to which the prior adds noise; 0 does not refine
+        for told in (None, 1.0, 1.5, 2.0):
+            rows.append([str(time) if time else "not refined", "nothing" if told is None else str(told)])
+            for latents, wanted in ((middle, None), (edited, following)):
+                refined = prior.refine(latents, time, labels=wanted, generator=core.seeded(1)) if time else latents
+                found = reference.measure(measure.generate(model, refined, 10, latent_noise=told), wanted)
+                rows[-1] += [found[key] for key in ("FD ratio", "precision", "accuracy") if key in found]
+            print(*rows[-1], flush=True)
+    columns = ["refined at t", "told", "half-way: FD ratio", "precision"]
+    columns += ["edited: FD ratio", "precision", "becomes it, %"]
+    formats = ["", "", "{:.2f}", "{:.3f}", "{:.2f}", "{:.3f}", "{:.1f}"]
+    facts = {"validation digits": count, "steps": 10, "strength of the edits": 1.5}
+    found = measure.table(columns, rows, formats, **facts)
+    measure.write("settings", "python benchmarks/recipe.py --settings", {"settings": found})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60, help="of training for each variant (%(default)s)")
-    parser.add_argument("--digits", type=int, default=1000, help="validation digits to measure on (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--settings", action="store_true", help="decode changed latents with the shipped weights")
+    parser.add_argument("--steps", type=int, default=400, help="of training for each variant (%(default)s)")
+    parser.add_argument("--digits", type=int, default=500, help="validation digits to measure on (%(default)s)")
     options = parser.parse_args()
-    autoencoder = core.SimpleAutoencoder.from_pretrained(device="cpu")
-    train, real = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, options.digits))
-    reference = measure.Reference(core.DigitClassifier.from_pretrained(device="cpu"), real, train)
-    latents, rows = autoencoder.encode_dataset(real).tensors[0], []
-    for name in tqdm(VARIANTS):
-        run, spent = train_variant(name, train, autoencoder, options.seconds, options.seed)
-        images = measure.generate(run.model, latents, 10, options.seed)
-        found = reference.measure(images, real.labels)
-        rows.append(
-            [name, *spent.values(), found["accuracy"], F.mse_loss(images, real.images).item(), found["FD ratio"]]
-        )
-    columns = ["variant", "seconds", "ms a step", "epochs", "accuracy, %", "MSE", "FD ratio"]
-    formats = ["", "{:.0f}", "{:.0f}", "{:.2f}", "{:.1f}", "{:.5f}", "{:.2f}"]
-    facts = {"validation digits": len(real), "reference FD": reference.distance, "seed": options.seed}
-    command = (
-        f"python benchmarks/recipe.py --seconds {options.seconds:g} --digits {options.digits} --seed {options.seed}"
-    )
-    measure.write("recipe", command, {"recipe": measure.table(columns, rows, formats, **facts)})
+    settings(options.digits) if options.settings else variants(options.steps, options.digits)
 
 
 if __name__ == "__main__":
