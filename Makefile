@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed  ## write pictures and metrics with the shipped weights, into output/demo
-	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo
+	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo --quality-digits 200
 
 # One process for each processor, at most four, and one thread in each: where two programs of two threads share two
 # processors, each waits for the other's threads, and both take longer than one after the other.
@@ -33,7 +33,7 @@ test: $(VENV)/installed-test  ## run all tests
 	@echo "1 of 3: the package"
 	$(PYTEST) tests --ignore tests/test_notebooks.py --ignore tests/test_browser.py
 	@echo "2 of 3: the notebooks, as they are and with their exercises solved"
-	$(PYTEST) notebooks tests/test_notebooks.py
+	$(PYTEST) tests/test_notebooks.py
 	@echo "3 of 3: the panels in a browser"
 	$(BIN)/python -m pytest tests/test_browser.py
 
@@ -77,9 +77,10 @@ notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in pla
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench: $(VENV)/installed-lab,bench  ## speed beside what one would use instead, for docs/performance.md (four hours)
+bench: $(VENV)/installed-lab,bench,onnx  ## speed beside what one would use instead, for docs/performance.md (an hour)
 	$(BIN)/python benchmarks/time_to_quality.py
-	for what in throughput growth first-picture; do $(BIN)/python benchmarks/speed.py $$what || exit 1; done
+	$(BIN)/python benchmarks/speed.py all
+	$(BIN)/python benchmarks/time_to_quality.py --times
 	$(MAKE) render
 
 uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for docs/uncertainty.md (ten minutes)

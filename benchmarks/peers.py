@@ -1,8 +1,10 @@
 """What a user would pick instead, with the methods of ``core.DiffusionModel``: one loop trains and measures all.
 
-The package comes with ``pip install -e '.[bench]'``. Nothing here is part of the tutorial. Each is trained on the same
-latents with noise as ours; none is told how much.
+The package comes with ``pip install -e '.[bench]'``. Nothing here is part of the tutorial. All train on the same
+latents with noise; only ours is told how much.
 """
+
+import math
 
 import diffusers
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 import diffae_core as core
 
-WIDTHS, BLOCK_DEPTH, LATENT_DIM = (32, 64, 128), 2, 256
+WIDTHS, BLOCK_DEPTH, LATENT_DIM, FEATURES = (32, 64, 128), 2, 256, 64
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 
 
@@ -37,17 +39,14 @@ class WithMap(nn.Module):
     def __init__(self):
         super().__init__()
         self.latent_embedding = nn.Linear(LATENT_DIM, 4 * WIDTHS[0])
-        self.latent_map = nn.Sequential(nn.Linear(LATENT_DIM, 64 * 49), nn.Unflatten(1, (64, 7, 7)), nn.PixelShuffle(4))
+        self.latent_map = nn.Sequential(
+            nn.Linear(LATENT_DIM, FEATURES * 49), nn.Unflatten(1, (FEATURES, 7, 7)), nn.PixelShuffle(4)
+        )  # (N, 4, 28, 28)
         self.network = unet2d(1 + 4)
 
     def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
         joined = torch.cat([x, self.latent_map(latents)], dim=1)  # (N, 5, 28, 28)
         return self.network(joined, 1000 * noise_rate, class_labels=self.latent_embedding(latents)).sample
-
-
-def diffusers_with_map() -> core.DiffusionModel:
-    """Our schedule, loss and sampler around diffusers' U-Net."""
-    return core.DiffusionModel(network=WithMap(), device="cpu")
 
 
 class Diffusers(core.DiffusionModel):
@@ -68,7 +67,7 @@ class Diffusers(core.DiffusionModel):
         )
 
     def predict(self, noisy: Tensor, step: Tensor, latents: Tensor) -> Tensor:
-        return self.network(noisy, step, class_labels=self.latent_embedding(latents)).sample.float()
+        return self.network(noisy, step, class_labels=self.latent_embedding(latents)).sample
 
     def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
         clean, step = 2 * images - 1, (times * len(self.scheduler.alphas_cumprod)).long()
@@ -101,105 +100,91 @@ class PlainBlock(nn.Module):
 class KerasNetwork(nn.Module):
     """The Keras DDIM example's U-Net, in our own words, at 28x28: (x, noise rate, latents) -> the noise.
 
-    The squared noise rate, as 32 sines and cosines, and the latent, as 32 numbers through one linear layer, are laid
-    over the whole image and joined to it at the input, and nowhere else. Skips are concatenated.
+    The squared noise rate, as 32 sines and cosines, is laid over the whole image and joined to it at the input, and
+    nowhere else. The example has no latent: it joins there too, as 64 numbers through one linear layer.
     """
 
     def __init__(self):
         super().__init__()
-        noise_dim, width = 32, WIDTHS[0]
-        self.noise_embedding = core.unet.TimeEmbedding(noise_dim)
-        self.latent_embedding = nn.Linear(LATENT_DIM, noise_dim)
-        self.stem = nn.Conv2d(1, width, 1)
-        channels, self.down, skips = width + 2 * noise_dim, nn.ModuleList(), []
-        for width in WIDTHS[:-1]:
-            for _ in range(BLOCK_DEPTH):
-                self.down.append(PlainBlock(channels, width))
-                channels = width
-                skips.append(width)
+        self.noise_embedding = core.unet.TimeEmbedding(32)
+        self.latent_embedding = nn.Linear(LATENT_DIM, FEATURES)
+        self.stem = nn.Conv2d(1, WIDTHS[0], 1)
+        pairs, self.down, self.up = list(zip(WIDTHS, WIDTHS[1:])), nn.ModuleList(), nn.ModuleList()
+        channels = WIDTHS[0] + 32 + FEATURES
+        for finer, _ in pairs:
+            self.down.append(nn.ModuleList([PlainBlock(channels, finer), PlainBlock(finer, finer)]))
+            channels = finer
         self.middle = nn.Sequential(PlainBlock(channels, WIDTHS[-1]), PlainBlock(WIDTHS[-1], WIDTHS[-1]))
-        channels, self.up = WIDTHS[-1], nn.ModuleList()
-        for width in reversed(WIDTHS[:-1]):
-            for _ in range(BLOCK_DEPTH):
-                self.up.append(PlainBlock(channels + skips.pop(), width))
-                channels = width
-        self.head = nn.Conv2d(channels, 1, 1)
+        for finer, coarser in reversed(pairs):
+            self.up.append(nn.ModuleList([PlainBlock(coarser + finer, finer), PlainBlock(2 * finer, finer)]))
+        self.head = nn.Conv2d(WIDTHS[0], 1, 1)
+        for module in self.modules():  # as Keras begins
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor) -> Tensor:
         joined = torch.cat([self.noise_embedding(noise_rate**2), self.latent_embedding(latents)], dim=1)
-        h = torch.cat([self.stem(x), joined[:, :, None, None].expand(-1, -1, 28, 28)], dim=1)
-        skips = []
-        for number, block in enumerate(self.down):
-            h = block(h)
-            skips.append(h)
-            if number % BLOCK_DEPTH == BLOCK_DEPTH - 1:
-                h = F.avg_pool2d(h, 2)
+        h, skips = torch.cat([self.stem(x), joined[:, :, None, None].expand(-1, -1, 28, 28)], dim=1), []
+        for blocks in self.down:
+            for block in blocks:
+                h = block(h)
+                skips.append(h)
+            h = F.avg_pool2d(h, 2)  # (N, 32, 14, 14), then (N, 64, 7, 7)
         h = self.middle(h)
-        for number, block in enumerate(self.up):
-            if number % BLOCK_DEPTH == 0:
-                h = F.interpolate(h, scale_factor=2, mode="bilinear")
-            h = block(torch.cat([h, skips.pop()], dim=1))
-        return self.head(h).float()
+        for blocks in self.up:
+            h = F.interpolate(h, scale_factor=2, mode="bilinear")
+            for block in blocks:
+                h = block(torch.cat([h, skips.pop()], dim=1))
+        return self.head(h)
+
+
+class KerasSchedule(core.CosineSchedule):
+    """Signal rates from 0.95 to 0.02, in equal steps of the angle."""
+
+    def rates(self, diffusion_time: Tensor, ndim: int = 1) -> tuple[Tensor, Tensor]:
+        first, last = (math.acos(rate) / (math.pi / 2) for rate in (0.95, 0.02))
+        return super().rates(first + diffusion_time * (last - first), ndim)
 
 
 class KerasRecipe(core.DiffusionModel):
-    """The Keras DDIM example's recipe: standardised images, the noise predicted with mean absolute error.
-
-    Its signal rates go from 0.95 to 0.02.
-    """
+    """The Keras DDIM example's recipe: standardised images, the noise predicted with mean absolute error."""
 
     def __init__(self):
         super().__init__(network=KerasNetwork(), device="cpu")
+        self.schedule = KerasSchedule()
 
-    def rates(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = torch.tensor([0.95, 0.02]).acos()
-        angle = (low + times * (high - low))[:, None, None, None]
-        return angle.cos(), angle.sin()
+    def denoise(self, x: Tensor, times: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        rates = self.schedule.rates(times, ndim=4)
+        return core.schedule.from_noise(x, self.network(x, rates[1].flatten(), latents), *rates)
 
     def loss(self, images, latents, times, noise, latent_noise=None) -> Tensor:
-        rates = self.rates(times)
-        noisy = core.schedule.noisy_image((images - MEAN) / STD, noise, *rates)
-        return (self.network(noisy, rates[1].flatten(), latents) - noise).abs().mean(dim=(1, 2, 3))
+        noisy = core.schedule.noisy_image((images - MEAN) / STD, noise, *self.schedule.rates(times, ndim=4))
+        return (self.denoise(noisy, times, latents)[1] - noise).abs().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def generate(self, latents: Tensor, num_steps: int = 20, generator: torch.Generator | None = None) -> Tensor:
-        x, count = torch.randn(len(latents), 1, 28, 28, generator=generator), len(latents)
-        for step in range(num_steps, 0, -1):
-            rates, following = (self.rates(torch.full((count,), one / num_steps)) for one in (step, step - 1))
-            clean, noise = core.schedule.from_noise(x, self.network(x, rates[1].flatten(), latents), *rates)
-            x = core.schedule.noisy_image(clean, noise, *following)
+        x, times = torch.randn(len(latents), 1, 28, 28, generator=generator), core.step_times(num_steps)
+        *_, (_, clean) = core.ddim_steps(self.denoise, x, times, latents, schedule=self.schedule)
         return (clean * STD + MEAN).clamp(0, 1)
 
 
-# name -> (how to build it, the learning rates that are tried, its other settings)
-KERAS = {
-    "weight_decay": 1e-4,
-    "ema_decay": 0.999,
-    "gradient_clip": 1e9,
-    "learning_rate_schedule": "constant",
-    "warmup": 0,
+KERAS = {"weight_decay": 1e-4, "ema_decay": 0.999, "gradient_clip": 1e9}
+KERAS |= {"learning_rate_schedule": "constant", "warmup": 0}
+CONTENDERS = {  # name -> (how to build it, its settings of TrainingConfig)
+    "ours": (lambda: core.DiffusionModel(device="cpu"), {}),
+    "diffusers": (Diffusers, {}),
+    "diffusers, our latent map": (lambda: core.DiffusionModel(network=WithMap(), device="cpu"), {}),
+    "Keras recipe": (KerasRecipe, KERAS),
 }
-CONTENDERS = {
-    "ours": (lambda: core.DiffusionModel(device="cpu"), (core.TrainingConfig.learning_rate,), {}),
-    "diffusers": (Diffusers, (5e-4, 1e-3, 2e-3), {}),
-    "diffusers, our latent map": (diffusers_with_map, (5e-4, 1e-3, 2e-3), {}),
-    "Keras recipe": (KerasRecipe, (5e-4, 1e-3, 2e-3), KERAS),
-}
-LAYOUTS = [
-    (bfloat16, layout) for bfloat16 in (False, True) for layout in (torch.contiguous_format, torch.channels_last)
-]
 
 
-def start(name: str, digits: core.Digits, autoencoder, epochs: float, setting: tuple, **settings) -> core.Training:
-    """A run of one contender in a setting, (bfloat16, memory layout), with settings of TrainingConfig."""
-    build, _, own = CONTENDERS[name]
-    bfloat16, layout = setting
+def start(name: str, digits: core.Digits, autoencoder, steps: int, **settings) -> core.Training:
+    """A run of so many steps of one contender, in float32 and channels_last, with settings of TrainingConfig."""
+    build, own = CONTENDERS[name]
+    settings = {"batch_size": 64} | own | settings
     torch.manual_seed(settings.get("seed", 0))
-    model = build().to(memory_format=layout)
-    config = core.TrainingConfig(epochs=epochs, bfloat16=bfloat16, **own | settings)
-    return core.train_diffusion(model, digits, autoencoder, config)
-
-
-def setting_name(setting: tuple) -> str:
-    return ("bfloat16" if setting[0] else "float32") + (", channels_last" if setting[1] == torch.channels_last else "")
+    epochs = steps / max(1, len(digits) // settings["batch_size"])
+    config = core.TrainingConfig(epochs=epochs, bfloat16=False, **settings)
+    return core.train_diffusion(build().to(memory_format=torch.channels_last), digits, autoencoder, config)

@@ -1,24 +1,26 @@
-"""How fast: each of these measures one thing, in a few minutes, and writes docs/results/<what>.json.
+"""How fast: each of these measures one thing and writes docs/results/<what>.json.
 
-python benchmarks/speed.py throughput       beside diffusers; needs pip install -e '.[bench]'
+pip install -e '.[bench,onnx]'
+python benchmarks/speed.py throughput       beside diffusers, and in eager torch beside ONNX Runtime
 python benchmarks/speed.py growth           with width, threads, batch and steps
 python benchmarks/speed.py first-picture    from a fresh process to the first digit
-
-Run them on a machine that does nothing else.
+python benchmarks/speed.py all              all three: three minutes on 2 cores that do nothing else
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
 
 import measure
 import torch
 
 import diffae_core as core
 
-BATCHES, STEPS = (1, 8, 64, 256), (5, 10, 20, 50, 100)
+BATCHES, STEPS, WIDTHS = (1, 8, 64), (5, 10, 20, 50), (32, 64, 128)
 FRESH = """
 import time
 began = time.perf_counter()
@@ -34,89 +36,76 @@ print(torch_there - began, imported - torch_there, time.perf_counter() - torch_t
 """
 
 
-def median_ms(work, repeats: int) -> float:
-    """Milliseconds of a call, the median of so many after one."""
-    return 1000 * statistics.median(measure.seconds_of(work, repeats + 1)[1:])
-
-
-def sample(count: int) -> tuple[core.Digits, core.SimpleAutoencoder, torch.Tensor]:
-    digits, autoencoder = (
-        core.load_sample("train").subset(slice(0, count)),
-        core.SimpleAutoencoder.from_pretrained(device="cpu"),
-    )
-    return digits, autoencoder, autoencoder.encode_dataset(digits).tensors[0]
-
-
-def measure_one(name: str, batch: int, place: int) -> dict:
-    """Training and sampling of one contender at one batch size; for a process of its own, whose peak memory counts."""
-    import peers
-
-    setting = peers.LAYOUTS[place]
-    digits, autoencoder, latents = sample(max(batch, 64))
-    run = peers.start(name, digits, autoencoder, 100, setting, batch_size=batch)
-    training = batch / measure.step_seconds(run, 10 if batch <= 64 else 5)
-    with torch.autocast("cpu", torch.bfloat16, enabled=setting[0]):
-        sampling = batch / median_ms(lambda: run.ema_model.generate(latents[:batch], 20), 2) * 1000
-    return {"training": training, "sampling": sampling, "memory": measure.peak_memory_mb()}
+def in_turn(works: list[Callable], rounds: int = 7) -> list[float]:
+    """Milliseconds of each call, all in turn: the median of so many rounds after one."""
+    spent = [[measure.seconds_of(work, 1)[0] for work in works] for _ in range(rounds + 1)]
+    return [1000 * statistics.median(column) for column in zip(*spent[1:])]
 
 
 def throughput() -> dict[str, dict]:
     import peers
 
-    digits, autoencoder, _ = sample(640)
-    places = {"ours": 1}  # float32, channels_last: as the package trains on a CPU
-    timed = [measure.step_seconds(peers.start("diffusers", digits, autoencoder, 9, one)) for one in peers.LAYOUTS]
-    places["diffusers"] = min(range(len(timed)), key=timed.__getitem__)
-    rows = []
+    digits, autoencoder = core.load_sample("train"), core.SimpleAutoencoder.from_pretrained(device="cpu")
+    latents, rows = autoencoder.encode_dataset(digits).tensors[0], []
     for batch in BATCHES:
-        found = {}
-        for name, place in places.items():
-            command = [sys.executable, __file__, "one", name, str(batch), str(place)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[name] = json.loads(done.stdout.splitlines()[-1])
-        for name, values in found.items():
-            ratios = [found["ours"][what] / values[what] for what in ("training", "sampling")]
-            rows.append(
-                [batch, f"{name} ({peers.setting_name(peers.LAYOUTS[places[name]])})", *values.values(), *ratios]
-            )
-    columns = ["batch", "contender", "trained a second", "generated a second, 20 steps", "peak memory, MB"]
-    columns += ["ours / this, training", "ours / this, sampling"]
-    formats = ["{}", "", "{:.0f}", "{:.2f}", "{:.0f}", "{:.1f}", "{:.1f}"]
-    return {"throughput": measure.table(columns, rows, formats)}
+        runs = [peers.start(name, digits, autoencoder, 100, batch_size=batch) for name in ("ours", "diffusers")]
+        training = in_turn([partial(next, iter(run)) for run in runs])
+        sampling = in_turn([partial(run.ema_model.generate, latents[:batch], 20) for run in runs])
+        pairs = [[*(1000 * batch / ms for ms in pair), pair[1] / pair[0]] for pair in (training, sampling)]
+        rows.append([batch, *pairs[0], *pairs[1]])
+    columns = [f"{what} a second, {who}" for what in ("trained", "generated") for who in ("ours", "diffusers", "ratio")]
+    formats = ["{}", "{:.0f}", "{:.0f}", "{:.1f}", "{:.1f}", "{:.1f}", "{:.1f}"]
+    found = measure.table(["batch", *columns], rows, formats, steps=20)
+    return {"throughput": found, "onnx": onnx(autoencoder, latents)}
+
+
+@torch.no_grad()
+def onnx(autoencoder: core.SimpleAutoencoder, latents: torch.Tensor) -> dict:
+    """One evaluation of the U-Net, in eager torch and by ONNX Runtime on as many threads."""
+    import onnxruntime
+
+    model, options = core.DiffusionModel.from_pretrained(device="cpu"), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = core.export_onnx(autoencoder, model, None, folder)[-1]
+        session, rows = onnxruntime.InferenceSession(path, options), []
+    for batch in BATCHES:
+        inputs = {"x": torch.randn(batch, 1, 28, 28, generator=core.seeded(0)), "noise_rate": torch.full((batch,), 0.7)}
+        inputs |= {"latents": latents[:batch], "latent_noise": torch.full((batch,), core.unet.UNKNOWN)}
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        works = [partial(model.network, **inputs), partial(session.run, None, arrays)]
+        milliseconds = in_turn(works, 50)
+        difference = float((works[0]() - torch.from_numpy(works[1]()[0])).abs().max())
+        rows.append([batch, *milliseconds, milliseconds[0] / milliseconds[1], difference])
+    columns = ["batch", "eager torch, ms", "ONNX Runtime, ms", "torch / ONNX Runtime", "largest difference"]
+    return measure.table(columns, rows, ["{}", "{:.1f}", "{:.1f}", "{:.1f}", "{:.0e}"])
 
 
 def growth() -> dict[str, dict]:
-    digits, autoencoder, latents = sample(3840)
+    digits, autoencoder = core.load_sample("train"), core.SimpleAutoencoder.from_pretrained(device="cpu")
     all_threads, rows = torch.get_num_threads(), []
     for factor in (1, 2, 4):
-        widths, seconds = tuple(width * factor for width in (32, 64, 128)), []
+        widths, seconds = tuple(width * factor for width in WIDTHS), []
+        run = core.train_diffusion(core.DiffusionModel(widths=widths, device="cpu"), digits, autoencoder)
         for threads in (1, all_threads):
             torch.set_num_threads(threads)
-            run = core.train_diffusion(core.DiffusionModel(widths=widths, device="cpu"), digits, autoencoder)
-            seconds.append(54_000 // 64 * measure.step_seconds(run))
+            seconds.append(54_000 / 64 * in_turn([partial(next, iter(run))])[0] / 1000)
         parameters = sum(weight.numel() for weight in run.model.parameters())
         rows.append([" ".join(map(str, widths)), parameters, *seconds, seconds[0] / seconds[1]])
-    model = core.DiffusionModel.from_pretrained(device="cpu")
-    sampling = [
-        [batch, *(median_ms(lambda: model.generate(latents[:batch], steps), 15) for steps in STEPS)]  # noqa: B023
-        for batch in BATCHES[:3]
-    ]
+    model, latents = core.DiffusionModel.from_pretrained(device="cpu"), autoencoder.encode_dataset(digits).tensors[0]
+    works = [[partial(model.generate, latents[:batch], steps) for steps in STEPS] for batch in BATCHES]
+    sampling = [[batch, *in_turn(of_batch)] for batch, of_batch in zip(BATCHES, works)]
     columns = ["widths", "parameters", "seconds an epoch, 1 thread", f"{all_threads} threads", "1 thread / all"]
-    return {
-        "growth": measure.table(columns, rows, ["", "{:,}", "{:.0f}", "{:.0f}", "{:.2f}"], **{"batch size": 64}),
-        "sampling": measure.table(
-            ["digits", *(f"{steps} steps, ms" for steps in STEPS)], sampling, ["{}"] + ["{:.0f}"] * 5
-        ),
-    }
+    found = measure.table(columns, rows, ["", "{:,}", "{:.0f}", "{:.0f}", "{:.2f}"], **{"batch size": 64})
+    columns, formats = ["digits", *(f"{steps} steps, ms" for steps in STEPS)], ["{}", *["{:.0f}"] * len(STEPS)]
+    return {"growth": found, "sampling": measure.table(columns, sampling, formats)}
 
 
 def first_picture() -> dict[str, dict]:
-    runs = [
-        subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True) for _ in range(10)
-    ]
-    times = zip(*([float(seconds) for seconds in run.stdout.split()] for run in runs))
+    fresh = partial(subprocess.run, [sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    runs = [[float(seconds) for seconds in fresh().stdout.split()] for _ in range(10)]
     names = ["import torch", "import diffae_core, after that", "from torch's import to the first digit, 20 steps"]
-    rows = [[name, statistics.median(column), max(column)] for name, column in zip(names, times)]
+    rows = [[name, statistics.median(column), max(column)] for name, column in zip(names, zip(*runs))]
     facts = {"fresh processes": len(runs)}
     return {"first picture": measure.table(["seconds", "median", "most"], rows, ["", "{:.2f}", "{:.2f}"], **facts)}
 
@@ -124,16 +113,11 @@ def first_picture() -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     measures = {"throughput": throughput, "growth": growth, "first-picture": first_picture}
-    parser.add_argument("what", choices=[*measures, "one"], metavar="what", help=", ".join(measures))
-    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.what == "one":
-        name, batch, place = options.arguments
-        print(json.dumps(measure_one(name, int(batch), int(place))))
-        return
-    packages = ("diffusers",) if options.what == "throughput" else ()
-    command = f"python benchmarks/speed.py {options.what}"
-    measure.write(options.what, command, measures[options.what](), packages, weights="none")
+    parser.add_argument("what", choices=[*measures, "all"])
+    wanted = parser.parse_args().what
+    for what in measures if wanted == "all" else [wanted]:
+        packages = ("diffusers", "onnxruntime") if what == "throughput" else ()
+        measure.write(what, f"python benchmarks/speed.py {what}", measures[what](), packages, weights="none")
 
 
 if __name__ == "__main__":

@@ -1,140 +1,180 @@
-"""Time to quality: ours and its rivals train on the same latents for the same seconds, measured along the way.
+"""Time to quality: ours and its rivals train on the same latents, measured along the way.
 
 pip install -e '.[bench]'
-python benchmarks/time_to_quality.py        over three hours on 2 cores, for three seeds; writes docs/results/race.json
+python benchmarks/time_to_quality.py           train: an hour on one thread; goes on after a kill
+python benchmarks/time_to_quality.py --times   time a step of each: a minute on a machine that does nothing else
 
-The clock runs only while training steps do: measuring stops it. Measured on validation digits generated from their
-latents and random noise, 10 DDIM steps at eta 0, EMA weights. Run it on a machine that does nothing else.
+The race is run in steps, which other work on the machine does not change; seconds are steps times the time of a step.
+Each contender's steps come to about the same seconds. Measured on validation digits generated from their latents and
+random noise, 10 DDIM steps at eta 0, EMA weights. What is found is kept in output/race; with all of it there, either
+command writes docs/results/race.json and docs/time_to_quality.png.
 """
 
 import argparse
-import time
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
 
 import measure
 import peers
+import speed
 import torch
-from tqdm import tqdm
 
 import diffae_core as core
 
-GOALS = (95, 97, 98)  # accuracy, %
-FIRST_SECONDS, GROWTH = 6.0, 1.12  # measured after 6 seconds, then each time an eighth later: tells 20 s from 25
-STEPS = 10  # of DDIM, in measuring
+FOLDER = measure.ROOT / "output" / "race"
+STEPS = {"ours": 800, "diffusers": 80, "diffusers, our latent map": 80, "Keras recipe": 140}
+RATES, TRIAL = (1e-3, 2e-3, 4e-3), 0.25  # tried for each rival, for this share of its steps
+FIRST, FINE, COARSE, GOOD = 0.1, 1.17, 1.6, 60  # how much later each look comes, see ``next_look``
+GOALS = (95, 97, 98, 99)  # accuracy, %
+SEEDS, DIGITS, DDIM_STEPS, ROUNDS = range(3), 300, 10, 20
 
 
-@torch.no_grad()
-def own_loss(model, reference: measure.Reference, latents: torch.Tensor) -> float:
-    """The model's own loss on the validation digits, at fixed times and noise."""
-    images, count = reference.real.images, len(latents)
-    noise = torch.randn(images.shape, generator=core.seeded(0))
-    return float(model.loss(images, latents, torch.arange(count) / count, noise).mean())
+class Race:
+    """The digits on which all are trained and measured."""
+
+    def __init__(self):
+        self.autoencoder = core.SimpleAutoencoder.from_pretrained(device="cpu")
+        self.train, real = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, DIGITS))
+        self.reference = measure.Reference(core.DigitClassifier.from_pretrained(device="cpu"), real, self.train)
+        self.latents = self.autoencoder.encode_dataset(real).tensors[0]
+
+    def start(self, name: str, steps: int, **settings) -> core.Training:
+        return peers.start(name, self.train, self.autoencoder, steps, **settings)
+
+    def trial(self, name: str, learning_rate: float) -> float:
+        """After a short run, the model's own loss on the validation digits, at fixed times and noise."""
+        run, real = self.start(name, round(TRIAL * STEPS[name]), learning_rate=learning_rate), self.reference.real
+        for _ in run:
+            pass
+        noise, times = torch.randn(real.images.shape, generator=core.seeded(0)), torch.arange(DIGITS) / DIGITS
+        with torch.no_grad():
+            return float(run.ema_model.loss(real.images, self.latents, times, noise).mean())
+
+    def look(self, model: core.DiffusionModel, strength: float = 0.0) -> list[float]:
+        """Accuracy in % and FD ratio of digits generated from the latents, with so much noise on them."""
+        latents = self.latents + strength * torch.randn(self.latents.shape, generator=core.seeded(1))
+        images = measure.generate(model, latents, DDIM_STEPS).nan_to_num()
+        found = self.reference.measure(images, self.reference.real.labels)
+        return [found["accuracy"], found["FD ratio"]]
+
+    def run(self, name: str, **settings) -> dict:
+        """A run's looks, [steps, accuracy, FD ratio] each; and the FD ratio at + 1 std in the end."""
+        run, looks = self.start(name, STEPS[name], **settings), []
+        state = FOLDER / f"{name}, {settings}.pt"
+        if state.exists():
+            run.resume(state)
+            looks = [look for look in json.loads(state.with_suffix(".looks").read_text()) if look[0] <= run.step]
+        for record in run:
+            if record.step >= next_look(name, looks) or record.step == len(run):
+                looks.append([record.step, *self.look(run.ema_model)])
+                state.with_suffix(".looks").write_text(json.dumps(looks))
+                run.save(state)
+        return settings | {"looks": looks, "+ 1 std": self.look(run.ema_model, 1.0)[1]}
+
+    def step_times(self) -> dict:
+        """Milliseconds of a step of each contender, all in turn: the median of so many rounds."""
+        runs = [iter(self.start(name, 1000)) for name in STEPS]
+        times = speed.in_turn([partial(next, run) for run in runs], ROUNDS)
+        return dict(zip(STEPS, times)) | {"machine": measure.machine("diffusers")}
 
 
-def train(run: core.Training, seconds: float, reference: measure.Reference, latents: torch.Tensor) -> list[tuple]:
-    """(seconds, accuracy in %, FD ratio, FD ratio at + 1 std) along a run of so many seconds of training."""
-    noisy = latents + torch.randn(latents.shape, generator=core.seeded(1))
-    curve, spent, next_look, steps = [], 0.0, FIRST_SECONDS, iter(run)
-    while spent < seconds:
-        began = time.perf_counter()
-        record = next(steps, None)
-        if record is None:
-            break
-        spent += time.perf_counter() - began
-        if spent >= min(next_look, seconds) or record.step == len(run):
-            exact, far = (measure.generate(run.ema_model, z, STEPS).nan_to_num() for z in (latents, noisy))
-            found = reference.measure(exact, reference.real.labels)
-            curve.append((spent, found["accuracy"], found["FD ratio"], reference.measure(far)["FD ratio"]))
-            run.model.train()
-            next_look *= GROWTH
-    return curve
+def next_look(name: str, looks: list) -> float:
+    """At which step: a sixth later than the last; 60% later for a rival that is far from any goal."""
+    step, accuracy, _ = looks[-1] if looks else (FIRST * STEPS[name], 0.0, 0.0)
+    return step * (FINE if name == "ours" or accuracy > GOOD else COARSE)
 
 
-def reached(curve: list[tuple], goal: float) -> float:
-    """Seconds at the first look at which the accuracy was there; infinity where it never was."""
-    return next((look[0] for look in curve if look[1] >= goal), float("inf"))
+def kept(file: str, compute: Callable):
+    """What ``compute`` gives, computed once and kept in a file."""
+    path = FOLDER / f"{file}.json"
+    if not path.exists():
+        found = compute()
+        with core.checkpoints.atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(found))
+        print(file, found, flush=True)
+    return json.loads(path.read_text())
 
 
-def plot(curves: dict[str, list[list[tuple]]]) -> None:
+def train_all(race: Race) -> None:
+    """One run for each contender and seed; a rival's at the best of the rates."""
+    for seed in SEEDS:
+        for name in STEPS:
+            settings = {"seed": seed}
+            if name != "ours":
+                losses = {rate: kept(f"{name}, rate {rate:g}", partial(race.trial, name, rate)) for rate in RATES}
+                settings["learning_rate"] = min(losses, key=losses.get)
+            kept(f"{name}, seed {seed}", partial(race.run, name, **settings))
+
+
+def reached(run: dict, goal: float) -> float | None:
+    """Seconds at the first look at which the accuracy was there; None where it never was."""
+    return next((seconds for seconds, accuracy, _ in run["looks"] if accuracy >= goal), None)
+
+
+def goal_cell(goal: float, runs: list[dict], ours: list[dict]) -> str:
+    """The seconds of each seed, and the median of their ratios to ours."""
+    times, own = ([reached(run, goal) for run in one] for one in (runs, ours))
+    cell = ", ".join("never" if time is None else f"{time:.0f}" for time in times)
+    if runs is ours or None in own:
+        return cell
+    ratios = [(time or run["looks"][-1][0]) / fast for time, run, fast in zip(times, runs, own)]
+    return f"{cell} ({'over ' * (None in times)}{statistics.median(ratios):.1f} times ours)"
+
+
+def tables(race: Race, runs: dict[str, list[dict]], times: dict) -> dict[str, dict]:
+    rows = []
+    for name, own in runs.items():
+        ends = [statistics.mean(column) for column in zip(*([*run["looks"][-1][1:], run["+ 1 std"]] for run in own))]
+        rate = own[0].get("learning_rate", core.TrainingConfig.learning_rate)
+        rows.append([name, times[name], STEPS[name], STEPS[name] * times[name] / 1000, rate, *ends])
+    goals = [[f"{goal}%", *(goal_cell(goal, own, runs["ours"]) for own in runs.values())] for goal in GOALS]
+    columns = ["contender", "ms a step of 64", "steps", "seconds", "learning rate"]
+    columns += ["accuracy, %", "FD ratio", "+ 1 std: FD ratio"]
+    formats = ["", "{:.0f}", "{}", "{:.0f}", "{:g}", "{:.1f}", "{:.2f}", "{:.2f}"]
+    facts = {"validation digits": DIGITS, "seeds": len(runs["ours"]), "reference FD": race.reference.distance}
+    return {
+        "race": measure.table(columns, rows, formats, **facts),
+        "race goals": measure.table(["accuracy", *(f"{name}, s" for name in runs)], goals, [""] * 5, **facts),
+    }
+
+
+def plot(runs: dict[str, list[dict]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for place, (name, runs) in enumerate(curves.items()):
-        for seed, curve in enumerate(runs):
-            for axis, column in zip(axes, (1, 2)):
-                line = (look[column] for look in curve)
-                axis.plot([look[0] for look in curve], list(line), color=f"C{place}", label=name if seed == 0 else None)
-    axes[0].set(ylabel="accuracy, %", title="generated digits classified correctly")
-    axes[1].set(ylabel="FD ratio", title="distance from real digits", yscale="log")
-    axes[1].legend()
-    for axis in axes:
-        axis.set(xlabel="seconds of training", xscale="log")
+    for axis, column, what, scale in zip(figure.subplots(1, 2), (1, 2), ("accuracy, %", "FD ratio"), ("linear", "log")):
+        for place, (name, own) in enumerate(runs.items()):
+            for run in own:
+                seconds, values = ([look[part] for look in run["looks"]] for part in (0, column))
+                axis.plot(seconds, values, ".-", color=f"C{place}", label=name if run is own[0] else None)
+        axis.set(xlabel="seconds of training", xscale="log", ylabel=what, yscale=scale)
         axis.grid(alpha=0.3)
+    axis.legend()
     figure.savefig(measure.ROOT / "docs" / "time_to_quality.png", dpi=150)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="of training for each contender (%(default)s)")
-    parser.add_argument("--trial-seconds", type=float, default=90, help="for each learning rate (%(default)s)")
-    parser.add_argument("--digits", type=int, default=500, help="validation digits to measure on (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    autoencoder = core.SimpleAutoencoder.from_pretrained(device="cpu")
-    digits, real = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, options.digits))
-    reference = measure.Reference(core.DigitClassifier.from_pretrained(device="cpu"), real, digits)
-    latents = autoencoder.encode_dataset(real).tensors[0]
-
-    curves, described = {}, []
-    for name, (_, rates, _) in tqdm(peers.CONTENDERS.items()):
-        timed = {  # ours as the package trains on a CPU; the others in what is fastest for them
-            setting: measure.step_seconds(peers.start(name, digits, autoencoder, 1, setting))
-            for setting in (peers.LAYOUTS if name != "ours" else [(False, torch.channels_last)])
-        }
-        setting, step = min(timed.items(), key=lambda item: item[1])
-        epochs = options.seconds / step / (len(digits) // 64)
-        losses = {}
-        for rate in rates if len(rates) > 1 else ():
-            share = options.trial_seconds / options.seconds
-            run = peers.start(name, digits, autoencoder, epochs * share, setting, learning_rate=rate)
-            for _ in run:
-                pass
-            losses[rate] = own_loss(run.ema_model, reference, latents)
-        rate = min(losses, key=losses.get) if losses else rates[0]
-        settings = [{"learning_rate": rate, "seed": seed} for seed in range(options.seeds)]
-        runs = [peers.start(name, digits, autoencoder, epochs, setting, **one) for one in settings]
-        curves[name] = [train(run, options.seconds, reference, latents) for run in runs]
-        ends = torch.tensor([curve[-1] for curve in curves[name]]).mean(dim=0).tolist()
-        described.append([name, peers.setting_name(setting), 1000 * step, rate, *ends[1:]])
-
-    ours, rows = curves["ours"], []
-    for goal in GOALS:
-        row = [f"{goal}%"]
-        for runs in curves.values():
-            times = [reached(curve, goal) for curve in runs]
-            row.append(", ".join(f"{one:.0f}" if one < float("inf") else "never" for one in times))
-            ratios = [one / reached(own, goal) for one, own in zip(times, ours)]
-            row.append(", ".join(f"{one:.1f}" if one < float("inf") else "" for one in ratios))
-        rows.append(row)
-    columns = [
-        "contender",
-        "type and layout",
-        "ms a step of 64",
-        "learning rate",
-        "accuracy, %",
-        "FD ratio",
-        "+ 1 std: FD ratio",
-    ]
-    formats = ["", "", "{:.0f}", "{:g}", "{:.1f}", "{:.2f}", "{:.2f}"]
-    facts = {"validation digits": len(real), "seconds": options.seconds, "seeds": options.seeds}
-    head = ["accuracy", *(part for name in curves for part in (f"{name}, s", "/ ours"))]
-    tables = {
-        "race": measure.table(columns, described, formats, **facts, **{"reference FD": reference.distance}),
-        "race goals": measure.table(head, rows, [""] * len(head), **facts),
-    }
-    plot(curves)
-    command = f"python benchmarks/time_to_quality.py --seconds {options.seconds:g} --seeds {options.seeds}"
-    measure.write("race", command, tables, ("diffusers",), curves=curves)
+    parser.add_argument("--times", action="store_true", help="time a step of each contender, and train nothing")
+    race, only_times = Race(), parser.parse_args().times
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if only_times:
+        (FOLDER / "times.json").unlink(missing_ok=True)
+        kept("times", race.step_times)
+    else:
+        train_all(race)
+    files = {name: [FOLDER / f"{name}, seed {seed}.json" for seed in SEEDS] for name in STEPS}
+    if (FOLDER / "times.json").exists() and all(path.exists() for paths in files.values() for path in paths):
+        times = json.loads((FOLDER / "times.json").read_text())
+        runs = {name: [json.loads(path.read_text()) for path in paths] for name, paths in files.items()}
+        for name, own in runs.items():
+            for run in own:
+                run["looks"] = [[step * times[name] / 1000, *values] for step, *values in run["looks"]]
+        plot(runs)
+        command, machine = "python benchmarks/time_to_quality.py", times.pop("machine")
+        measure.write("race", command, tables(race, runs, times), machine=machine, runs=runs)
 
 
 if __name__ == "__main__":
