@@ -276,6 +276,6 @@ def _like_mnist(mask: np.ndarray) -> Tensor:
     ink = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
     middle = ndimage.center_of_mass(ink)
     top, left = (min(max(round(13.5 - place), 0), 28 - side) for place, side in zip(middle, ink.shape))
-    digit = torch.zeros(1, 1, 28, 28)
+    digit = torch.zeros(1, 1, 28, 28, dtype=torch.float32)
     digit[0, 0, top : top + ink.shape[0], left : left + ink.shape[1]] = torch.from_numpy(ink)
     return digit

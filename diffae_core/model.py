@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core import checkpoints
+from diffae_core.validation import check_default_dtype
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -31,6 +32,7 @@ class Model(nn.Module):
 
     def _apply(self, fn, *args, **settings):
         """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` go through: another type is refused."""
+        check_default_dtype()
         if (found := fn(torch.zeros(1)).dtype) != torch.float32:
             hint = "for faster arithmetic call it under torch.autocast, or train with TrainingConfig(bfloat16=True)"
             raise TypeError(f"expected a {type(self).__name__} to stay float32, got {found}: {hint}")
@@ -72,6 +74,7 @@ class Model(nn.Module):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, or of another model.
         """
+        check_default_dtype()
         path = PRETRAINED / cls.pretrained_file if path is None else Path(path).expanduser()
         contents = checkpoints.load(path, cls.__name__)
         config, weights = contents.get("config"), contents.get("weights")

@@ -9,6 +9,15 @@ from torch import Tensor
 _warned_about_range = False
 
 
+def check_default_dtype() -> None:
+    """Refuse another default dtype than float32, in which new tensors would not go with the models' weights."""
+    if (found := torch.get_default_dtype()) != torch.float32:
+        hint = "call torch.set_default_dtype(torch.float32)"
+        raise TypeError(
+            f"expected torch's default dtype to be float32, got {str(found).removeprefix('torch.')}: {hint}"
+        )
+
+
 def check_tensor(value: object, wanted: str) -> Tensor:
     """Return ``value`` if it is a tensor of finite floating-point numbers."""
     if not isinstance(value, Tensor):
@@ -146,6 +155,7 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 def check_generator(generator: torch.Generator | None) -> torch.Generator | None:
     """Return ``generator`` if it is a ``torch.Generator`` or None; a TypeError otherwise."""
+    check_default_dtype()
     if generator is not None and not isinstance(generator, torch.Generator):
         hint = "make one from a seed with diffae_core.seeded(0)"
         raise TypeError(f"expected generator to be a torch.Generator or None, got {type(generator).__name__}: {hint}")
@@ -153,6 +163,7 @@ def check_generator(generator: torch.Generator | None) -> torch.Generator | None
 
 
 def _check_float32(tensor: Tensor, wanted: str, hint: str) -> Tensor:
+    check_default_dtype()
     if isinstance(tensor, Tensor) and tensor.dtype != torch.float32:
         raise ValueError(f"{wanted} {_dtype(tensor)}: convert with {hint}")
     return check_tensor(tensor, wanted)

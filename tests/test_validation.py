@@ -142,3 +142,27 @@ def test_only_digits_are_taken_for_digits(call):
     for wrong in (IMAGES, AUTOENCODER, None, "train"):
         with pytest.raises(TypeError, match="^expected "):
             call(wrong)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield "^expected torch's default dtype to be float32, got float64: call torch.set_default_dtype"
+    torch.set_default_dtype(torch.float32)
+
+
+@every_entry
+def test_another_default_dtype_is_named_where_weights_are_used(name, float64):
+    function, arguments = ENTRIES[name]
+    if name in ("decompose_entropy", "tile"):
+        function(*arguments)
+    else:
+        with pytest.raises(TypeError, match=float64):
+            function(*arguments)
+
+
+def test_no_model_is_made_in_another_default_dtype(float64):
+    for make in (core.SimpleAutoencoder, core.DiffusionModel.from_pretrained, core.LatentPrior):
+        with pytest.raises(TypeError, match=float64):
+            make(device="cpu")
+    assert core.as_images(IMAGES).dtype == core.load_sample("test").images.dtype == torch.float32
