@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import random
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -31,55 +32,44 @@ def make_panels() -> dict[str, panels.Panel]:
     }
 
 
-def sliders(panel: panels.Panel) -> list:
-    """The sliders that have an effect; the number of steps stays at its default."""
-    controls = {name: control for name, control in panel.controls.items() if name != "steps"}
-    return [control for control in controls.values() if hasattr(control, "step") and not control.disabled]
+def slide(panel: panels.Panel, share: float) -> None:
+    """Move one of the sliders that have an effect to a random place; the number of steps stays at its default."""
+    controls = (control for name, control in panel.controls.items() if name != "steps" and not control.disabled)
+    control = random.choice([control for control in controls if hasattr(control, "step")])
+    control.value = control.min + random.randint(0, round((control.max - control.min) / control.step)) * control.step
 
 
-async def answers(panel: panels.Panel, events: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each answer to a slider's change, and of each full picture, at the panel's default settings."""
-    dice, quick, full = random.Random(0), [], []
-    for _ in range(events):
-        control = dice.choice(sliders(panel))
-        steps = round((control.max - control.min) / control.step)
+def draw_seven(playground: panels.Playground, share: float) -> None:
+    """The pen's next point."""
+    strokes = playground.canvas.strokes or [{"erase": False, "points": []}]
+    point = [0.3 + 0.8 * share, 0.25] if share < 0.5 else [0.95 - 0.5 * share, 1.1 * share - 0.3]
+    playground.canvas.strokes = [{"erase": False, "points": [*strokes[0]["points"], point]}]
+
+
+async def answers(panel: panels.Panel, change: Callable, events: int) -> str:
+    """Milliseconds to the answer to a change and to the full picture after it, the median and the 95th percentile."""
+    quick, full = [], []
+    for event in range(events):
         before, began = panel.image.value, time.perf_counter()
-        control.value = control.min + dice.randrange(steps + 1) * control.step
+        change(panel, event / events)
         if panel.image.value != before:
             quick.append(1000 * (time.perf_counter() - began))
             began = time.perf_counter()
             panel.draw(False, **panel.state)
             full.append(1000 * (time.perf_counter() - began))
-    return quick, full
-
-
-async def drawing(playground: panels.Playground, events: int) -> list[float]:
-    """Milliseconds of each answer to a pen that draws a seven, point by point."""
-    times, points = [], []
-    for event in range(events):
-        share = event / events
-        points.append([0.3 + 0.8 * share, 0.25] if share < 0.5 else [0.95 - 0.5 * share, 1.1 * share - 0.3])
-        began = time.perf_counter()
-        playground.canvas.strokes = [{"erase": False, "points": list(points)}]
-        times.append(1000 * (time.perf_counter() - began))
-    return times
-
-
-def cells(*rows: list[float]) -> str:
-    return " | ".join(f"{torch.tensor(row).quantile(share):.0f}" for row in rows for share in (0.5, 0.95))
+    return " | ".join(f"{torch.tensor(row).quantile(share):.0f}" for row in (quick, full) for share in (0.5, 0.95))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100, help="changes of each panel (%(default)s)")
-    events = parser.parse_args().events
+    events, made = parser.parse_args().events, make_panels()
+    random.seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {events} random changes of each panel\n")
-    print("| panel | answer, median ms | answer, p95 ms | full picture, median ms | p95 ms |")
-    print("|---|---|---|---|---|")
-    made = make_panels()
+    print("| panel | answer, median ms | answer, p95 ms | full picture, median ms | p95 ms |\n|---|---|---|---|---|")
     for name, panel in made.items():
-        print(f"| {name} | {cells(*asyncio.run(answers(panel, events)))} |")
-    print(f"| 05 playground, drawing | {cells(asyncio.run(drawing(made['05 playground'], events)))} | | |")
+        print(f"| {name} | {asyncio.run(answers(panel, slide, events))} |", flush=True)
+    print(f"| 05 playground, drawing | {asyncio.run(answers(made['05 playground'], draw_seven, events))} |")
 
 
 if __name__ == "__main__":
