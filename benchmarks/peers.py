@@ -19,18 +19,9 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 
 def unet2d(in_channels: int) -> diffusers.UNet2DModel:
     """diffusers' UNet2DModel of our widths and depth at 28x28, without attention."""
-    return diffusers.UNet2DModel(
-        sample_size=28,
-        in_channels=in_channels,
-        out_channels=1,
-        layers_per_block=BLOCK_DEPTH,
-        block_out_channels=WIDTHS,
-        down_block_types=("DownBlock2D",) * len(WIDTHS),
-        up_block_types=("UpBlock2D",) * len(WIDTHS),
-        norm_num_groups=8,
-        class_embed_type="identity",
-        add_attention=False,
-    )
+    blocks = {f"{way}_block_types": (f"{way.title()}Block2D",) * len(WIDTHS) for way in ("down", "up")}
+    settings = {"layers_per_block": BLOCK_DEPTH, "block_out_channels": WIDTHS, "norm_num_groups": 8, **blocks}
+    return diffusers.UNet2DModel(28, in_channels, 1, class_embed_type="identity", add_attention=False, **settings)
 
 
 class WithMap(nn.Module):
@@ -39,9 +30,8 @@ class WithMap(nn.Module):
     def __init__(self):
         super().__init__()
         self.latent_embedding = nn.Linear(LATENT_DIM, 4 * WIDTHS[0])
-        self.latent_map = nn.Sequential(
-            nn.Linear(LATENT_DIM, FEATURES * 49), nn.Unflatten(1, (FEATURES, 7, 7)), nn.PixelShuffle(4)
-        )  # (N, 4, 28, 28)
+        to_map = nn.Unflatten(1, (FEATURES, 7, 7)), nn.PixelShuffle(4)  # (N, 4, 28, 28)
+        self.latent_map = nn.Sequential(nn.Linear(LATENT_DIM, FEATURES * 49), *to_map)
         self.network = unet2d(1 + 4)
 
     def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
@@ -58,13 +48,8 @@ class Diffusers(core.DiffusionModel):
     def __init__(self):
         super().__init__(network=unet2d(1), device="cpu")
         self.latent_embedding = nn.Linear(LATENT_DIM, 4 * WIDTHS[0])
-        self.scheduler = diffusers.DDIMScheduler(
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type="v_prediction",
-            rescale_betas_zero_snr=True,
-            timestep_spacing="trailing",
-            clip_sample=False,
-        )
+        best = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        self.scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False, **best)
 
     def predict(self, noisy: Tensor, step: Tensor, latents: Tensor) -> Tensor:
         return self.network(noisy, step, class_labels=self.latent_embedding(latents)).sample
@@ -170,13 +155,12 @@ class KerasRecipe(core.DiffusionModel):
         return (clean * STD + MEAN).clamp(0, 1)
 
 
-KERAS = {"weight_decay": 1e-4, "ema_decay": 0.999, "gradient_clip": 1e9}
-KERAS |= {"learning_rate_schedule": "constant", "warmup": 0}
+KERAS = {"weight_decay": 1e-4, "ema_decay": 0.999, "gradient_clip": 1e9, "warmup": 0}
 CONTENDERS = {  # name -> (how to build it, its settings of TrainingConfig)
     "ours": (lambda: core.DiffusionModel(device="cpu"), {}),
     "diffusers": (Diffusers, {}),
     "diffusers, our latent map": (lambda: core.DiffusionModel(network=WithMap(), device="cpu"), {}),
-    "Keras recipe": (KerasRecipe, KERAS),
+    "Keras recipe": (KerasRecipe, {"learning_rate_schedule": "constant", **KERAS}),
 }
 
 
