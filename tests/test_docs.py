@@ -23,7 +23,7 @@ def test_every_result_is_shown_in_a_document_and_no_name_is_unknown():
     assert len(TABLES) == sum(len(json.loads(path.read_text())["tables"]) for path in RESULTS.glob("*.json"))
 
 
-def test_a_changed_number_changes_its_block_alone():
+def test_a_changed_number_changes_its_block_alone_and_other_weights_and_missing_results_are_said():
     result = {"command": "c", "machine": "m", "commit": "1", "weights": "none"}
     table = {"columns": ["case", "value"], "formats": ["", "{:.2f}"], "rows": [["a", 1.0]], "facts": {"digits": 1000}}
     text = "before\n<!-- table: one -->\nold\n<!-- end -->\nafter 1.00\n"
@@ -31,13 +31,8 @@ def test_a_changed_number_changes_its_block_alone():
     assert "| a | 1.00 |" in first and "digits 1,000; `c`; m; commit 1" in first and "old" not in first
     second = render.render(first, {"one": (table | {"rows": [["a", 2.0]]}, result)})
     assert second == first.replace("| a | 1.00 |", "| a | 2.00 |")
-
-
-def test_other_weights_and_missing_results_are_said():
-    result = {"command": "c", "machine": "m", "commit": "1", "weights": "0123456789ab"}
-    table = {"columns": ["case"], "formats": ["{}"], "rows": [["a"]], "facts": {}}
-    assert "other weights (0123456789ab)" in render.markdown(table, result)
-    assert render.MISSING in render.render("<!-- table: two -->\n<!-- end -->\n", {})
+    assert "other weights (0123456789ab)" in render.markdown(table, result | {"weights": "0123456789ab"})
+    assert render.MISSING in render.render(text, {})
 
 
 def test_cells_take_their_columns_format():

@@ -1,7 +1,4 @@
-"""The notebooks as committed, and their exercises solved on the embedded sample.
-
-nbmake runs the whole of them, as they are, on whatever data there is; but it does not see an error inside a widget.
-"""
+"""The notebooks: as committed, run as they are on whatever data there is, and solved on the embedded sample."""
 
 import ast
 import re
@@ -15,7 +12,16 @@ from nbconvert import PythonExporter
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
 
 
 def code_cells(notebook):
@@ -30,45 +36,6 @@ def shows(cell, kind):
     return any(kind in output.get("data", {}) for output in cell.outputs)
 
 
-def test_there_are_five_in_order_and_two_appendices():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "A1", "A2"]
-
-
-@every_notebook
-def test_what_is_committed(path):
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    cells = code_cells(notebook)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert notebook.metadata.kernelspec.name == "python3" and "widgets" not in notebook.metadata
-    assert path.stat().st_size < 1_000_000
-    text = path.read_text()
-    assert not re.search(r"/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\\\", text), "a path of someone's machine"
-    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
-
-
-@every_notebook
-def test_a_static_picture_stands_before_each_panel(path):
-    cells = code_cells(nbformat.read(path, as_version=4))
-    places = [place for place, cell in enumerate(cells) if shows(cell, WIDGET_VIEW)]
-    assert places
-    for place in places:
-        assert any(shows(cell, "image/png") for cell in cells[max(0, place - 2) : place])
-        assert "panel" in cells[place].metadata.get("tags", ()), "the browser's test finds panels by this tag"
-
-
-@every_notebook
-def test_the_constants_are_tagged_and_an_exported_script_can_run(path):
-    notebook = nbformat.read(path, as_version=4)
-    (constants,) = tagged(notebook, "parameters")
-    assert all(isinstance(line, ast.Assign) for line in ast.parse(constants.source).body)
-    script = ast.parse(PythonExporter().from_notebook_node(notebook)[0])
-    used = {node.id for node in ast.walk(script) if isinstance(node, ast.Name)}
-    imports = [node for node in ast.walk(script) if isinstance(node, ast.Import | ast.ImportFrom)]
-    imported = {alias.asname or alias.name for node in imports for alias in node.names}
-    assert {"display", "get_ipython"} & used <= imported, "outside of Jupyter these are not there by themselves"
-
-
 def errors_of(notebook):
     """Errors that a run left in cells, in Output widgets, or in words in a panel."""
     errors = [output.ename for cell in code_cells(notebook) for output in cell.outputs if output.output_type == "error"]
@@ -81,10 +48,12 @@ def errors_of(notebook):
 
 
 def execute(notebook, folder):
-    NotebookClient(
-        notebook, timeout=240, resources={"metadata": {"path": str(folder)}}, store_widget_state=True
-    ).execute()
-    return notebook
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def test_the_whole_of_it_runs(path, notebook):
+    execute(notebook, path.parent)
+    assert errors_of(notebook) == []
 
 
 def solved(notebook):
@@ -101,12 +70,10 @@ def solved(notebook):
     return notebook
 
 
-@every_notebook
-def test_exercises_and_panels_need_the_set_up_only_and_the_solutions_pass_on_the_sample(path, tmp_path, monkeypatch):
+def test_exercises_need_the_set_up_only_and_their_solutions_pass_on_the_sample(notebook, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("where a folder should be: nothing can be downloaded to here")
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path / "file"))
-    notebook = solved(nbformat.read(path, as_version=4))
-    notebook.cells = tagged(notebook, "parameters", "setup", "panel", "exercise", "check")
+    notebook.cells = tagged(solved(notebook), "parameters", "setup", "exercise", "check")
     execute(notebook, tmp_path)
     assert errors_of(notebook) == []
     checks = tagged(notebook, "check")
@@ -115,32 +82,58 @@ def test_exercises_and_panels_need_the_set_up_only_and_the_solutions_pass_on_the
         assert "Right" in "".join(output.text for output in cell.outputs), cell.source
 
 
-@every_notebook
-def test_source_shown_is_the_package_s_own(path):
+def test_there_are_five_in_order_and_two_appendices():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "A1", "A2"]
+
+
+def test_what_is_committed(path, notebook):
+    nbformat.validate(notebook)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert notebook.metadata.kernelspec.name == "python3" and "widgets" not in notebook.metadata
+    assert path.stat().st_size < 1_000_000
+    assert not re.search(r"/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\\\", path.read_text()), "someone's machine"
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+    places = [place for place, cell in enumerate(cells) if shows(cell, WIDGET_VIEW)]
+    assert places
+    for place in places:  # of panels
+        assert any(shows(cell, "image/png") for cell in cells[max(0, place - 2) : place]), "no static picture before it"
+        assert "panel" in cells[place].metadata.get("tags", ()), "the browser's test finds panels by this tag"
+
+
+def test_the_constants_are_tagged_and_an_exported_script_can_run(notebook):
+    (constants,) = tagged(notebook, "parameters")
+    assert all(isinstance(line, ast.Assign) for line in ast.parse(constants.source).body)
+    script = ast.parse(PythonExporter().from_notebook_node(notebook)[0])
+    used = {node.id for node in ast.walk(script) if isinstance(node, ast.Name)}
+    imports = [node for node in ast.walk(script) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    assert {"display", "get_ipython"} & used <= imported, "outside of Jupyter these are not there by themselves"
+
+
+def test_source_shown_is_the_package_s_own(path, notebook):
     """Outputs of ``inspect.getsource`` are of the package as it is now."""
-    kept = [cell for cell in code_cells(nbformat.read(path, as_version=4)) if "getsource" in cell.source]
     scope = {}
     exec("import inspect\nimport diffae_core as core\nfrom IPython.display import Code", scope)
-    for cell in kept:
+    for cell in [cell for cell in code_cells(notebook) if "getsource" in cell.source]:
         lines = ast.parse(cell.source).body
         exec(compile(ast.Module(lines[:-1], []), path.name, "exec"), scope)
         shown = eval(compile(ast.Expression(lines[-1].value), path.name, "eval"), scope)
         assert cell.outputs[0].data["text/plain"].rstrip() == shown.data.rstrip(), cell.source
 
 
-BROKEN = {
-    "a panel": "import diffae_core as core\nfrom diffae_core.panels import NoisePanel\n"
+BROKEN = (
+    "import diffae_core as core\nfrom diffae_core.panels import NoisePanel\n"
     "panel = NoisePanel(core.load_sample('test'))\n"
     "panel.draw = None\npanel.controls['time'].value = 0.9",
-    "interactive_output": "import ipywidgets as w\ns = w.IntSlider()\nw.interactive_output(lambda x: 1 / x, {'x': s})",
-}
+    "import ipywidgets as w\ns = w.IntSlider()\nw.interactive_output(lambda x: 1 / x, {'x': s})",
+)
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_handler_is_seen(what, tmp_path):
-    """The trap itself: the run is green, the cells hold no error, and the widget does."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BROKEN[what])])
+def test_a_broken_handler_is_seen(tmp_path):
+    """The trap itself: the run is green, the cells hold no error, and each widget does."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in BROKEN])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     execute(notebook, tmp_path)
-    assert not any(output.output_type == "error" for output in notebook.cells[0].outputs)
-    assert errors_of(notebook)
+    assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.outputs)
+    assert len(errors_of(notebook)) == len(BROKEN)

@@ -10,6 +10,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL, all_random
 from PIL import Image
 
 import diffae_core as core
@@ -21,16 +22,11 @@ LISTS = ipywidgets.Dropdown | ipywidgets.SelectionSlider
 
 
 def small_models(latent_dim=16, image_size=28, classes=10):
-    """Small models whose every layer matters: a new one's last layers are zero."""
-    torch.manual_seed(0)
     autoencoder = core.SimpleAutoencoder(latent_dim, image_size, device="cpu").eval()
-    sizes = {"widths": (8, 16), "block_depth": 1, "latent_dim": latent_dim, "image_size": image_size, "device": "cpu"}
-    model = core.DiffusionModel(**sizes).eval()
-    prior = core.LatentPrior(latent_dim, width=16, depth=1, num_classes=classes, device="cpu").eval()
-    for parameter in (*model.parameters(), *prior.parameters()):
-        torch.nn.init.normal_(parameter, std=0.1)
     head = core.BayesianLastLayer(autoencoder.encoder, latent_dim, num_classes=max(classes, 2))
     torch.nn.init.normal_(head.mean)
+    model = all_random(core.DiffusionModel(**SMALL | {"latent_dim": latent_dim, "image_size": image_size}))
+    prior = all_random(core.LatentPrior(latent_dim, width=16, depth=1, num_classes=classes, device="cpu"))
     return SimpleNamespace(autoencoder=autoencoder, model=model, prior=prior, head=head)
 
 
@@ -69,16 +65,12 @@ def choices(control):
     return [False, True] if isinstance(control, ipywidgets.Checkbox) else [control.min, control.max]
 
 
-def random_state(panel, dice):
-    state = {}
-    for name, control in panel.controls.items():
-        if isinstance(control, ipywidgets.FloatSlider):
-            state[name] = dice.uniform(control.min, control.max)
-        elif isinstance(control, ipywidgets.IntSlider):
-            state[name] = dice.randint(control.min, min(control.max, 6))
-        else:
-            state[name] = dice.choice(choices(control))
-    return state
+def random_value(control, dice):
+    if isinstance(control, ipywidgets.FloatSlider):
+        return dice.uniform(control.min, control.max)
+    if isinstance(control, ipywidgets.IntSlider):
+        return dice.randint(control.min, min(control.max, 6))
+    return dice.choice(choices(control))
 
 
 def size(png):
@@ -104,10 +96,10 @@ def test_default_and_extremes(panels, name):
 def test_a_control_changes_the_picture_or_is_disabled(panels, name):
     panel, dice = panels[name], random.Random(1)
     before = panel.image.value
-    for state in [panel.defaults, *(random_state(panel, dice) for _ in range(6))]:
-        panel.choose(**state)
-        assert panel.draw(False, **panel.state) == panel.image.value, "the same state, the same bytes"
-        at_default, state = state is panel.defaults, panel.state  # a slider goes to its nearest step
+    for at_default in (True, *[False] * 6):
+        panel.choose(**{} if at_default else {key: random_value(it, dice) for key, it in panel.controls.items()})
+        state = panel.state
+        assert panel.draw(False, **state) == panel.image.value, "the same state, the same bytes"
         for control_name, control in panel.controls.items():
             if at_default or control.disabled:
                 others = [state | {control_name: value} for value in choices(control) if value != state[control_name]]
@@ -219,19 +211,16 @@ def test_the_gif_goes_from_one_digit_to_the_other_and_back(panels):
     panel.reset()
 
 
-def uploaded(content, name="mine.png"):
-    return {"name": name, "url": "data:image/png;base64," + base64.b64encode(content).decode()}
-
-
 def test_an_uploaded_digit_bears_its_name_and_a_refused_one_says_its(playground):
+    def upload(name, content):
+        playground.canvas.file = {"name": name, "url": "data:image/png;base64," + base64.b64encode(content).decode()}
+
     paper = Image.new("RGB", (200, 300), "white")
     paper.paste("navy", (90, 60, 110, 240))
-    buffer = io.BytesIO()
-    paper.save(buffer, "PNG")
-    playground.canvas.file = uploaded(buffer.getvalue())
+    upload("mine.png", core.plotting.png_bytes(paper))
     assert playground.error is None and playground.controls["digit"].label.startswith("mine.png (index")
     assert playground.images[-1].max() > 0.9
-    playground.canvas.file = uploaded(b"not a picture", "notes.txt")
+    upload("notes.txt", b"not a picture")
     assert "notes.txt: expected a picture" in playground.message.value
 
 
@@ -325,25 +314,13 @@ def test_without_a_prior_of_this_autoencoder_there_is_none():
     assert panel.error is None and panel.prior is None and panel.controls["refine"].disabled
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    digits = core.load_sample("test").spaced(12)
-    models = core.SimpleAutoencoder.from_pretrained(device="cpu"), core.DiffusionModel.from_pretrained(device="cpu")
-    return core_panels.Playground(*models, digits, core.load_sample("train").spaced(1000))
-
-
-def test_it_opens_on_an_edit_into_another_class(shipped):
-    classifier = core.DigitClassifier.from_pretrained(device="cpu")
-    state = shipped.state
-    assert state["direction"].startswith("edit") and state["refine"]
-    names = {"playground": shipped, "diffusion_model": shipped.model, "core": core}
-    exec(shipped.python_call(), names)
-    wanted = int(state["direction"].split()[1])
+def test_it_opens_on_an_edit_into_another_class(autoencoder, model, classifier):
+    panel = core_panels.Playground(
+        autoencoder, model, core.load_sample("test").spaced(12), core.load_sample("train").spaced(1000)
+    )
+    assert panel.state["direction"].startswith("edit") and panel.state["refine"]
+    names = {"playground": panel, "diffusion_model": model, "core": core}
+    exec(panel.python_call(), names)
+    wanted = int(panel.state["direction"].split()[1])
     assert classifier.classify(names["denoised"])[1].item() == wanted
-    assert classifier.classify(shipped.images[[0]])[1].item() != wanted
-
-
-def test_inverted_noise_gives_the_digit_back(shipped):
-    latent = shipped.latents[[3]]
-    decoded = shipped.model.generate(latent, 20, x_T=shipped.own_noise(3), spacing="quadratic")
-    assert (decoded - shipped.images[[3]]).square().mean() < 1e-5
+    assert classifier.classify(panel.images[[0]])[1].item() != wanted

@@ -46,10 +46,8 @@ def compare(model, classifier, sample, real):
         features, predicted = classifier.classify(images)
         reference = core.metrics.frechet_distance(classifier.classify(sample.spaced(len(z)).images)[0], real)
         ratio = core.metrics.frechet_distance(features, real) / reference
-        accuracy, precision = (
-            (predicted == labels).float().mean().item(),
-            core.metrics.precision_recall(real, features)[0],
-        )
+        accuracy = (predicted == labels).float().mean().item()
+        precision = core.metrics.precision_recall(real, features)[0]
         print(f"accuracy {accuracy:.3f}, FD ratio {ratio:.3f}, precision {precision:.3f}")  # shown by pytest -rP
         return images, accuracy, ratio, precision
 
