@@ -14,7 +14,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     that gave the features and on the counts, two or more: compare it only with the reference, the distance of real
     training digits from the same test digits, at the same ones.
     """
-    a, b = features_a.double().cpu(), features_b.double().cpu()
+    a, b = features_a.cpu().double(), features_b.cpu().double()  # in this order: MPS has no float64
     covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
     root_trace = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt().sum()
     variances = covariance_a.trace() + covariance_b.trace() - 2 * root_trace
@@ -28,7 +28,7 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 5) -> tu
     reach of a generated one, each from 0 to 1. The reach of each is the distance to its ``neighbours``-th nearest
     neighbour of its own kind.
     """
-    real, generated = real.double().cpu(), generated.double().cpu()
+    real, generated = real.cpu().double(), generated.cpu().double()
 
     def share_within_reach(samples: Tensor, of: Tensor) -> float:
         reach = torch.cat([torch.cdist(part, of).kthvalue(neighbours + 1).values for part in of.split(1000)])
@@ -42,7 +42,7 @@ def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
     """The Euclidean distance from each of ``queries`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``: ``(N,)``."""
 
     def nearest(part: Tensor) -> Tensor:  # in parts, which bounds the memory; in float64: equal rows come out at 0
-        distances = [torch.cdist(part, some.double().cpu()).amin(dim=1) for some in others.split(1000)]
+        distances = [torch.cdist(part, some.cpu().double()).amin(dim=1) for some in others.split(1000)]
         return torch.stack(distances).amin(dim=0).float()
 
-    return torch.cat([nearest(part.double().cpu()) for part in queries.split(1000)])
+    return torch.cat([nearest(part.cpu().double()) for part in queries.split(1000)])

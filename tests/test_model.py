@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from conftest import SMALL, all_equal
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import diffae_core as core
 from diffae_core.devices import has_fast_bfloat16
@@ -97,6 +99,58 @@ def test_devices():
     assert torch.equal(
         torch.rand(3, generator=core.seeded(4)), torch.rand(3, generator=torch.Generator().manual_seed(4))
     )
+
+
+class OnMPS(torch.Tensor):
+    """A tensor that, like one on Apple's MPS, has to go to the CPU before it can be float64 or a decomposed matrix."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        found = super().__torch_function__(function, types, args, kwargs or {})
+        assert getattr(found, "dtype", None) not in (torch.float64, torch.complex64, torch.complex128), function
+        return found
+
+
+def test_metrics_leave_mps_before_they_use_float64():
+    real, generated = torch.randn(2, 40, 6, generator=core.seeded(0))
+    metrics = core.metrics.frechet_distance, core.metrics.precision_recall, core.metrics.nearest_distances
+    for metric in metrics:
+        found, wanted = metric(real.as_subclass(OnMPS), generated.as_subclass(OnMPS)), metric(real, generated)
+        torch.testing.assert_close(found, wanted)
+    with pytest.raises(AssertionError):
+        real.as_subclass(OnMPS).double()
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses every operation that gives float64: what would fail on MPS."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **kwargs or {})
+        assert all(t.dtype != torch.float64 for t in tree_leaves(found) if isinstance(t, torch.Tensor)), function
+        return found
+
+
+def test_models_and_trainings_need_no_float64(small_autoencoder, small_model, small_prior, sample):
+    digits, config = sample.spaced(16), core.TrainingConfig(epochs=1, batch_size=16)
+    with NoFloat64():
+        for run in (
+            core.train_autoencoder(small_autoencoder, digits, config),
+            core.train_diffusion(small_model, digits, small_autoencoder, config),
+            core.train_jointly(small_model, digits, small_autoencoder, config),
+            core.train_latent_prior(small_prior, digits, small_autoencoder, config),
+        ):
+            assert len(list(run)) == 1
+        latents = small_autoencoder.encode_dataset(digits).tensors[0]
+        noisy, _ = small_model.add_noise(digits.images, 0.5)
+        small_model.denoise_with_latent(noisy, latents, 0.5, 2, eta=1.0, latent_noise=1.0)
+        small_model.invert(digits.images, latents, 2, corrections=1, spacing="quadratic")
+        small_model.generate(small_prior.refine(small_prior.sample_latents(2, guidance=2.0, num_steps=2)), 2)
+        head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
+        core.clue(latents[:2], head, steps=2, decoder=small_autoencoder.decode)
+        with pytest.raises(AssertionError):
+            latents.double()
 
 
 @pytest.mark.parametrize("convert", [lambda m: m.double(), lambda m: m.bfloat16(), lambda m: m.to(torch.float16)])
