@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image, ImageDraw
 
 import diffae_core as core
 import train_ddim_mnist
 from diffae_core.panels import Playground
 
-SHAPES = ("circle", "cross", "square")
+SHAPES = ("Kreis ○", "cross", "square")
 
 
 def draw_shape(name: str, generator: torch.Generator) -> Image.Image:
@@ -23,13 +24,13 @@ def draw_shape(name: str, generator: torch.Generator) -> Image.Image:
         pen.line((left, top, right, bottom), 255, 3)
         pen.line((left, bottom, right, top), 255, 3)
     else:
-        {"circle": pen.ellipse, "square": pen.rectangle}[name]((left, top, right, bottom), outline=255, width=3)
+        {"Kreis ○": pen.ellipse, "square": pen.rectangle}[name]((left, top, right, bottom), outline=255, width=3)
     return picture
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder, generator = tmp_path_factory.mktemp("my pictures"), core.seeded(0)
+    folder, generator = tmp_path_factory.mktemp("meine Bilder ○"), core.seeded(0)
     for name in SHAPES:
         (folder / name).mkdir()
         for number in range(80):
@@ -39,11 +40,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def output(folder, tmp_path_factory):
-    """The script's output for these pictures, trained for some seconds."""
+    """The script's output for these pictures, trained for some seconds by the README's command."""
     output = tmp_path_factory.mktemp("output")
-    options = "--image-size 32 --latent-dim 16 --widths 16 32 --block-depth 1 --epochs 6 --autoencoder-epochs 40"
-    options += " --batch-size 16 --prior-epochs 20 --num-steps 5 --quality-digits 18 --device cpu"
-    train_ddim_mnist.main(["--data", str(folder), "--output-dir", str(output), *options.split()])
+    command = next(
+        line for line in (ROOT / "README.md").read_text().splitlines() if "--data my_pictures --image" in line
+    )
+    options = command.removeprefix("python train_ddim_mnist.py --data my_pictures").split()
+    train_ddim_mnist.main(["--data", str(folder), "--output-dir", str(output), "--device", "cpu", *options])
     return output
 
 
@@ -58,7 +61,7 @@ def test_the_script_trains_on_a_folder(output):
 
 def test_the_autoencoder_has_learnt_the_shapes(folder, output):
     train, _, test = core.load_digits(folder, 32)
-    assert train.names == SHAPES
+    assert train.names == tuple(sorted(SHAPES))
     autoencoder = core.SimpleAutoencoder.from_pretrained(output / "autoencoder_weights.pt", device="cpu")
     latents, labels = autoencoder.encode_dataset(train).tensors
     assert latents.mean(0).abs().max() < 1e-4 and (latents.std(0) - 1).abs().max() < 1e-3
