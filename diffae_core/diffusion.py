@@ -1,14 +1,13 @@
 """Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs, and its training."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised
 from diffae_core.data import Digits, check_digits
-from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
+from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.devices import choose_device, random_normal, seeded
 from diffae_core.images import as_images
 from diffae_core.model import Model, encoder_fingerprint, fingerprint
@@ -35,6 +34,9 @@ class DiffusionModel(Model):
     It is trained on latents with noise, so that a latent *near* a digit's decodes to a digit too. Every method that
     decodes takes ``latent_noise``: how much noise the latents are taken to hold, in standard deviations. None: that
     is left to the network; 0: take them literally; up to 2: only roughly. A number, or one for each image, ``(N,)``.
+
+    All methods raise a TypeError or ValueError for a wrong shape, dtype or value, and say what was wanted. Image values
+    outside [0, 1] only warn, once.
 
     Args:
         time_embedding_dim: sines and cosines that describe the noise rate; even.
@@ -88,9 +90,6 @@ class DiffusionModel(Model):
         Returns:
             ``(noisy, noise)``, each of the images' shape. ``noisy`` is in the diffusion's own scale: the image in
             [-1, 1], plus noise, so its values go beyond that (:func:`to_pixels` maps it back for a plot).
-
-        Raises:
-            TypeError, ValueError: not such images or times; values outside [0, 1] only warn, once.
         """
         images = check_images(images, self.image_size).to(self.device)
         times = check_times(diffusion_time, len(images), self.device)
@@ -124,14 +123,11 @@ class DiffusionModel(Model):
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
-
-        Raises:
-            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
         noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
         start = check_times(diffusion_time, len(noisy), self.device)
-        times = step_times(num_steps, spacing, start)
-        return self._sample(noisy, times, latents, latent_noise, eta, generator)
+        denoiser = self._denoiser(latents, len(noisy), latent_noise)
+        return self._sample(denoiser, noisy, step_times(num_steps, spacing, start), eta, generator)
 
     @torch.no_grad()
     def generate(
@@ -157,17 +153,13 @@ class DiffusionModel(Model):
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
-
-        Raises:
-            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
-        check_latents(latents, self.latent_dim)
         if x_T is None:
-            shape = (len(latents), 1, self.image_size, self.image_size)
+            shape = (len(check_latents(latents, self.latent_dim)), 1, self.image_size, self.image_size)
             x_T = random_normal(shape, self.device, check_generator(generator))
         x_T = check_images(x_T, self.image_size, noisy=True).to(self.device)
-        times = step_times(num_steps, spacing)
-        return self._sample(x_T, times, latents, latent_noise, eta, generator, callback)
+        denoiser = self._denoiser(latents, len(x_T), latent_noise)
+        return self._sample(denoiser, x_T, step_times(num_steps, spacing), eta, generator, callback)
 
     @torch.no_grad()
     def invert(
@@ -194,16 +186,11 @@ class DiffusionModel(Model):
         Returns:
             x_T ``(N, 1, 28, 28)``. For images like the training digits its standard deviation comes to 1, that of true
             noise, with many steps or corrections; with few, it is too smooth.
-
-        Raises:
-            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
         images = check_images(images, self.image_size).to(self.device)
-        latents = check_latents(latents, self.latent_dim, len(images)).to(self.device)
+        denoiser, times = self._denoiser(latents, len(images), latent_noise), step_times(num_steps, spacing)
         check_count(corrections, "corrections", at_least=0)
-        denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(images)))
-        settings = {"corrections": corrections, "schedule": self.schedule}
-        return ddim_invert(denoiser, 2 * images - 1, step_times(num_steps, spacing), latents, **settings)
+        return ddim_invert(denoiser, 2 * images - 1, times, corrections=corrections, schedule=self.schedule)
 
     def denoise_once(
         self,
@@ -222,14 +209,10 @@ class DiffusionModel(Model):
             diffusion_time: in [0, 1], a number or ``(N,)``.
             latents: ``(N, latent_dim)``.
             latent_noise: how roughly to take the latents, 0 to 2; None leaves that to the network.
-
-        Raises:
-            TypeError, ValueError: a wrong shape, dtype or value; the message says what was wanted.
         """
         noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
-        latents = check_latents(latents, self.latent_dim, len(noisy)).to(self.device)
         times = check_times(diffusion_time, len(noisy), self.device)
-        return self._denoise(noisy, times, latents, self._told(latent_noise, len(noisy)))
+        return self._denoiser(latents, len(noisy), latent_noise)(noisy, times, None)
 
     def loss(
         self, images: Tensor, latents: Tensor, times: Tensor, noise: Tensor, latent_noise: Tensor | None = None
@@ -250,22 +233,23 @@ class DiffusionModel(Model):
         predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents, told)
         return (predicted.float() - velocity(clean, noise, *rates)).square().mean(dim=(1, 2, 3))
 
-    def _denoise(self, x_t: Tensor, times: Tensor, latents: Tensor, latent_noise: Tensor) -> tuple[Tensor, Tensor]:
-        rates = self.schedule.rates(times, ndim=4)
-        return from_velocity(x_t, self.network(x_t, rates[1].flatten(), latents, latent_noise), *rates)
+    def _denoiser(self, latents: Tensor, count: int, latent_noise: float | Tensor | None) -> Denoiser:
+        """A denoiser for the sampler; what depends on the latents alone is computed here, once for all its steps."""
+        latents = check_latents(latents, self.latent_dim, count).to(self.device)
+        told = torch.full((count,), UNKNOWN, device=self.device)
+        if latent_noise is not None:
+            told = check_values(latent_noise, count, self.device, "latent_noise of 0 or more", 0, 100)
+        read = self.network.read(latents) if isinstance(self.network, ConditionalUNet) else latents
 
-    def _told(self, latent_noise: float | Tensor | None, count: int) -> Tensor:
-        """What the U-Net is told of the latents' noise, ``(count,)``."""
-        if latent_noise is None:
-            return torch.full((count,), UNKNOWN, device=self.device)
-        return check_values(latent_noise, count, self.device, "latent_noise of 0 or more", 0, 100)
+        def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
+            rates = self.schedule.rates(times, ndim=4)
+            return from_velocity(x_t, self.network(x_t, rates[1].flatten(), read, told), *rates)
 
-    def _sample(self, x, times, latents, latent_noise, eta, generator, callback=None) -> Tensor:
-        latents = check_latents(latents, self.latent_dim, len(x)).to(self.device)
-        denoiser = partial(self._denoise, latent_noise=self._told(latent_noise, len(x)))
+        return denoiser
+
+    def _sample(self, denoiser, x, times, eta, generator, callback=None) -> Tensor:
         settings = {"eta": check_number(eta, "eta", 0, 1), "generator": check_generator(generator)}
-        settings["schedule"] = self.schedule
-        for step, (x_t, x_0) in enumerate(ddim_steps(denoiser, x, times, latents, **settings), start=1):
+        for step, (x_t, x_0) in enumerate(ddim_steps(denoiser, x, times, schedule=self.schedule, **settings), start=1):
             if callback is not None:
                 callback(step, x_t, x_0)
         return to_pixels(x_t)
@@ -305,12 +289,29 @@ class LatentDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]."""
-        model = self.diffusion_model
-        z = check_latents(z, model.latent_dim, None if len(self.x_T) == 1 else len(self.x_T)).to(model.device)
-        denoiser = partial(model._denoise, latent_noise=model._told(self.latent_noise, len(z)))
+        model, count = self.diffusion_model, len(z) if len(self.x_T) == 1 else len(self.x_T)
+        check_latents(z, model.latent_dim, count)
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
-            x_T = self.x_T.to(model.device).expand(len(z), -1, -1, -1)
-            return to_pixels(ddim_sample(denoiser, x_T, self.times, z, schedule=model.schedule))
+            denoiser, x_T = model._denoiser(z, count, self.latent_noise), self.x_T.to(model.device)
+            x_T = x_T.expand(count, -1, -1, -1)
+            return to_pixels(ddim_sample(denoiser, x_T, self.times, schedule=model.schedule))
+
+
+def noisy_latent_loss(
+    model: DiffusionModel, images: Tensor, latents: Tensor, latent_noise: float, generator: torch.Generator
+) -> Tensor:
+    """A batch's mean loss at random times, with noise on the latents (conditioning augmentation, arXiv 2106.15282).
+
+    Each latent gets noise of its own standard deviation ``s``, uniform in [0, latent_noise]. Half of the time the model
+    is told ``s``, half of the time it has to find out by itself.
+    """
+    device, count = images.device, len(images)
+    noise = random_normal(images.shape, device, generator)
+    times = torch.rand(count, generator=generator).to(device)
+    s = latent_noise * torch.rand(count, generator=generator).to(device)
+    latents = latents + s[:, None] * random_normal(latents.shape, device, generator)
+    told = torch.where(torch.rand(count, generator=generator).to(device) < 0.5, s, UNKNOWN)
+    return model.loss(images, latents, times, noise, told).mean()
 
 
 def train_diffusion(
@@ -322,9 +323,7 @@ def train_diffusion(
 ) -> Training:
     """A run that teaches the diffusion model to take noise out of digits, given the frozen autoencoder's latents.
 
-    Each digit gets a random time and random noise; the loss is :meth:`DiffusionModel.loss`. Its latent gets noise too:
-    ``z + s * noise`` with ``s`` uniform in [0, latent_noise] (conditioning augmentation, arXiv 2106.15282). Half of the
-    time the model is told ``s``, half of the time it has to find out by itself.
+    The loss is :func:`noisy_latent_loss`.
 
     Args:
         model: the model to train.
@@ -345,7 +344,7 @@ def train_diffusion(
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
-        return _noisy_loss(model, as_images(pixels[index]), latents[index], latent_noise, generator)
+        return noisy_latent_loss(model, as_images(pixels[index]), latents[index], latent_noise, generator)
 
     return Training(model, batch_loss, len(digits), config, data)
 
@@ -375,7 +374,7 @@ def train_jointly(
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = as_images(pixels[index.to(pixels.device)])
-        return _noisy_loss(model, images, batch_normalised(trained.encoder(images)), latent_noise, generator)
+        return noisy_latent_loss(model, images, batch_normalised(trained.encoder(images)), latent_noise, generator)
 
     def finish() -> None:
         autoencoder.normalise_latents(digits)
@@ -383,19 +382,6 @@ def train_jointly(
 
     data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}"
     return Training(trained, batch_loss, len(digits), config, data, finish)
-
-
-def _noisy_loss(
-    model: DiffusionModel, images: Tensor, latents: Tensor, latent_noise: float, generator: torch.Generator
-) -> Tensor:
-    """The batch's mean loss at random times, with noise on the latents that the model is told half of the time."""
-    device, count = images.device, len(images)
-    noise = random_normal(images.shape, device, generator)
-    times = torch.rand(count, generator=generator).to(device)
-    s = latent_noise * torch.rand(count, generator=generator).to(device)
-    latents = latents + s[:, None] * random_normal(latents.shape, device, generator)
-    told = torch.where(torch.rand(count, generator=generator).to(device) < 0.5, s, UNKNOWN)
-    return model.loss(images, latents, times, noise, told).mean()
 
 
 class EncoderAndDiffusion(nn.Module):

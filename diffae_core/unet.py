@@ -113,22 +113,28 @@ class ConditionalUNet(nn.Module):
         nn.init.zeros_(self.head[-1].weight)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, noise_rate: Tensor, latents: Tensor, latent_noise: Tensor) -> Tensor:
+    def read(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """What depends on the latents alone, to be computed once for many steps: their map and their embedding."""
+        return self.latent_map(latents), self.feature_embedding(latents)  # (N, 16, 14, 14), (N, 64)
+
+    def forward(
+        self, x: Tensor, noise_rate: Tensor, latents: Tensor | tuple[Tensor, Tensor], latent_noise: Tensor
+    ) -> Tensor:
         """The velocity, of x's shape.
 
         Args:
             x: x_t, ``(N, 1, H, W)``.
             noise_rate: of x_t, ``(N,)``.
-            latents: ``(N, latent_dim)``.
+            latents: ``(N, latent_dim)``, or what :meth:`read` made of them.
             latent_noise: standard deviation of the noise in the latents, ``(N,)``; UNKNOWN (-1) where it is not told.
         """
         if len(x) == 0:  # pixel_unshuffle takes no empty batch
             return x
         known = (latent_noise >= 0).float()
         told = torch.stack([latent_noise * known, known], dim=1)  # (N, 2)
-        embeddings = [self.time_embedding(noise_rate), self.feature_embedding(latents), told]
-        condition = self.condition(torch.cat(embeddings, dim=1))  # (N, 128)
-        h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), self.latent_map(latents)], dim=1))  # (N, 32, 14, 14)
+        latent_map, embedding = latents if isinstance(latents, tuple) else self.read(latents)
+        condition = self.condition(torch.cat([self.time_embedding(noise_rate), embedding, told], dim=1))  # (N, 128)
+        h = self.stem(torch.cat([F.pixel_unshuffle(x, 2), latent_map], dim=1))  # (N, 32, 14, 14)
         skips = []
         for blocks, shrink in zip(self.down, self.shrink):
             for block in blocks:

@@ -45,6 +45,12 @@ def test_a_noise_that_is_not_told_is_not_a_noise_of_zero(small_model):
     torch.testing.assert_close(untold, other, atol=1e-5, rtol=1e-4)
 
 
+def test_latents_that_were_read_before_give_the_same_velocity(small_model):
+    x, noise_rate, latents, latent_noise = inputs()
+    whole = small_model.network(x, noise_rate, latents, latent_noise)
+    assert torch.equal(small_model.network(x, noise_rate, small_model.network.read(latents), latent_noise), whole)
+
+
 def test_images_of_a_batch_do_not_mix(small_model):
     values = inputs()
     alone = small_model.network(*(value[1:2] for value in values))
