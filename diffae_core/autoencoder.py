@@ -20,7 +20,8 @@ class SimpleAutoencoder(Model):
     """A convolutional autoencoder: image ``(N, 1, 28, 28)`` in [0, 1] <-> latent ``(N, latent_dim)``.
 
     ``encode`` and ``decode`` are differentiable and, in eval mode, deterministic. ``autoencoder.encoder`` is a plain
-    ``nn.Module`` that other code can take as a frozen backbone.
+    ``nn.Module`` that other code can take as a frozen backbone. Methods raise a TypeError or ValueError for a wrong
+    shape, dtype or value, and say what was wanted; image values outside [0, 1] only warn, once.
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) trains encoder and diffusion decoder jointly; here the
     autoencoder is trained first, on its own, and then frozen.
@@ -67,18 +68,11 @@ class SimpleAutoencoder(Model):
         """Images ``(N, 1, 28, 28)`` in [0, 1] -> latents ``(N, latent_dim)``.
 
         A trained model's latents have mean 0 and standard deviation 1 in each dimension over the training digits.
-
-        Raises:
-            TypeError, ValueError: not such images; values outside [0, 1] only warn, once.
         """
         return self.encoder(check_images(images, self.image_size).to(self.device))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]: the average of what fits the latent.
-
-        Raises:
-            TypeError, ValueError: not such latents.
-        """
+        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]: the average of what fits the latent."""
         return self.decoder(check_latents(latents, self.latent_dim).to(self.device))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ class LatentPrior(Model):
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of
     linear layers; each sees its noisy input again beside what the layer before it made, and time and label scale it.
 
+    Its methods raise a TypeError or ValueError for a wrong shape, label or value, and say what was wanted.
+
     Args:
         latent_dim: numbers in a latent.
         width: numbers that each layer makes.
@@ -109,9 +111,6 @@ class LatentPrior(Model):
             eta: 0 to 1. The fresh noise of eta 1 lets later steps correct what earlier ones got wrong: on validation
                 digits that gave a lower Frechet distance than eta 0.
             generator: where the noise comes from.
-
-        Raises:
-            TypeError, ValueError: a count below 1, a label that is none of the classes, or eta outside [0, 1].
         """
         check_count(n, "n")
         x_T = random_normal((n, self.latent_dim), self.device, check_generator(generator))
@@ -144,9 +143,6 @@ class LatentPrior(Model):
 
         Returns:
             Latents ``(N, latent_dim)``.
-
-        Raises:
-            TypeError, ValueError: not such latents, a time outside [0, 1], or a label that is none of the classes.
         """
         latents = check_latents(latents, self.latent_dim).to(self.device)
         time = check_number(diffusion_time, "diffusion_time", 0, 1)
@@ -156,8 +152,11 @@ class LatentPrior(Model):
 
     def _sample(self, x, start, labels, guidance, num_steps, eta, generator) -> Tensor:
         guidance = check_number(guidance, "guidance", 0, 100)
-        none = torch.full((len(x),), self.num_classes, device=self.device)
-        wanted = none if labels is None else self._check_labels(labels, len(x))
+        wanted = none = torch.full((len(x),), self.num_classes, device=self.device)
+        if labels is not None:
+            labels = torch.as_tensor(labels)
+            labels = labels.expand(len(x)) if labels.ndim == 0 else labels
+            wanted = check_labels(labels, len(x), self.num_classes).to(self.device)
 
         def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
             rates = self.schedule.rates(times, ndim=2)
@@ -169,11 +168,6 @@ class LatentPrior(Model):
 
         times = step_times(num_steps, start=start)
         return ddim_sample(denoiser, x, times, eta=check_number(eta, "eta", 0, 1), generator=generator)
-
-    def _check_labels(self, labels: int | Tensor, count: int) -> Tensor:
-        labels = torch.as_tensor(labels)
-        labels = labels.expand(count) if labels.ndim == 0 else labels
-        return check_labels(labels, count, self.num_classes).to(self.device)
 
 
 def train_latent_prior(
