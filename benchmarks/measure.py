@@ -1,4 +1,4 @@
-"""What the measurements share: samples and their metrics, trainings of so many seconds, and results written as JSON.
+"""What the measurements share: samples and their metrics, seconds, and results written as JSON.
 
 Each measurement writes docs/results/<name>.json; benchmarks/render.py puts its tables into the documents.
 """
@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -102,30 +101,3 @@ def seconds_of(work: Callable, count: int) -> list[float]:
         work()
         spent.append(time.perf_counter() - began)
     return spent
-
-
-def step_seconds(run: core.Training, count: int = 12) -> float:
-    """Seconds of a training step, the median of so many after the first two."""
-    steps = iter(run)
-    return statistics.median(seconds_of(lambda: next(steps), count)[2:])
-
-
-def train_for(seconds: float, start: Callable[[float], core.Training]) -> tuple[core.Training, dict[str, float]]:
-    """Train for about so many seconds; ``start`` gives a new run of so many epochs. The rate is measured first."""
-    trial = start(1.0)
-    run = start(seconds / step_seconds(trial) / trial.steps_per_epoch)
-    began = time.perf_counter()
-    for _ in run:
-        pass
-    spent = time.perf_counter() - began
-    return run, {"seconds": spent, "ms a step": 1000 * spent / len(run), "epochs": len(run) / run.steps_per_epoch}
-
-
-def peak_memory_mb() -> float:
-    """The most that this process has had in memory. (On Linux getrusage would count what it was forked from.)"""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 1024
-    import resource  # where there is no /proc: on macOS; Windows has neither
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
