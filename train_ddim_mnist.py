@@ -138,7 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
         prior = core.LatentPrior(latent_dim, num_classes=train.num_classes, device=meta)
         prior_config = core.TrainingConfig(options.prior_epochs, 256, 2e-3, ema_decay=0.999, seed=seed)
         epochs["prior"] = prior_config.epochs
-    if options.quality_digits >= 10 and train.num_classes >= 2:
+    quality_digits = min(options.quality_digits, len(test), len(train))
+    if quality_digits >= 10 and train.num_classes >= 2:
         classifier = core.DigitClassifier(train.num_classes, size, device=meta)
         options.train_classifier |= options.data is not None
         epochs |= {"classifier": 6} if options.train_classifier else {}
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     core.Demo(autoencoder, model, prior, train, test, options.num_steps, seed).save(folder)
     if classifier is not None:
         classifier = train_or_load("classifier", classifier, options, core.train_classifier, train)
-        test = test.spaced(min(options.quality_digits, len(test), len(train)))
+        test = test.spaced(quality_digits)
         metrics = core.quality(autoencoder, model, classifier, test, train, seed, progress=tqdm)
         rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
         head = f"| on {len(test):,} test digits, random x_T, 20 steps, eta 0 | value |"

@@ -1,5 +1,6 @@
 """Pictures of one's own, from a folder to the playground: three shapes, 32 x 32, with the script and the panels."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -91,3 +92,21 @@ def test_unlabelled_pictures_train_without_class_tools(folder, tmp_path):
     assert prior.sample_latents(3, generator=core.seeded(0), num_steps=2).shape == (3, 8)
     with pytest.raises(ValueError, match="labels"):
         prior.sample_latents(3, labels=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "labels"),
+    [(8, np.arange(60) % 3 * 5), (8, np.array(["ä", "○", "猫"])[np.arange(60) % 3]), (64, np.zeros(60))],
+)
+def test_the_script_takes_a_small_odd_set(tmp_path, size, labels):
+    """Gaps in the labels, names in any script, one class, the smallest and a large size, two numbers in a latent."""
+    np.savez(tmp_path / "own.npz", images=np.random.default_rng(0).random((60, size, size)), labels=labels)
+    options = (
+        f"--image-size {size} --latent-dim 2 --widths 8 16 --block-depth 1 --num-steps 2 --batch-size 16 --epochs 1"
+    )
+    options += " --autoencoder-epochs 1 --prior-epochs 1 --device cpu"
+    output = tmp_path / "output"
+    train_ddim_mnist.main(["--data", str(tmp_path / "own.npz"), "--output-dir", str(output), *options.split()])
+    prior = core.LatentPrior.from_pretrained(output / "latent_prior.pt", device="cpu")
+    assert prior.num_classes == len(np.unique(labels)) and (output / "conditioned_samples.png").exists()
+    assert not (output / "quality.md").exists()  # five test pictures are too few to measure on
