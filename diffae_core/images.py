@@ -5,9 +5,9 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts are loaded when first used
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy import ndimage
 from torch import Tensor
 
 log = logging.getLogger("diffae_core")
@@ -211,7 +211,7 @@ def read_digit(file) -> Tensor:
     if grey.shape == (28, 28) and np.median(border) == 0 and grey.max() >= 0.2:
         return torch.from_numpy(grey)[None, None]
     grey = np.array(_resize(Image.fromarray(grey), max(1, min(4, 512 / max(grey.shape)))))
-    ink = _ink(ndimage.gaussian_filter(grey, 1))  # the blur removes the grain of the paper
+    ink = _ink(scipy.ndimage.gaussian_filter(grey, 1))  # the blur removes the grain of the paper
     if np.quantile(ink, 0.999) < 0.12:
         hint = "draw it with more contrast, or larger"
         raise ValueError(f"expected a digit drawn on a plain background, got an empty picture: {hint}")
@@ -230,7 +230,7 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     """
     small = _resize(Image.fromarray(grey), 64 / max(grey.shape))
     window = [side // 2 + 1 for side in reversed(small.size)]
-    paper = Image.fromarray(ndimage.median_filter(np.asarray(small), window, mode="nearest"))
+    paper = Image.fromarray(scipy.ndimage.median_filter(np.asarray(small), window, mode="nearest"))
     paper = np.asarray(paper.resize(grey.shape[::-1], Image.Resampling.BILINEAR))
     darker, lighter, level = np.maximum(paper - grey, 0), np.maximum(grey - paper, 0), float(np.median(paper))
     ink_is_dark = np.square(darker).sum() > np.square(lighter).sum()
@@ -241,8 +241,8 @@ def _ink(grey: np.ndarray) -> np.ndarray:
 
 def _main_strokes(mask: np.ndarray) -> np.ndarray:
     """The strokes of one digit in a boolean ``(H, W)``, without specks, corners in shadow and other digits."""
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    areas, boxes = np.bincount(labels.ravel()), ndimage.find_objects(labels)
+    labels, _ = scipy.ndimage.label(mask, np.ones((3, 3)))
+    areas, boxes = np.bincount(labels.ravel()), scipy.ndimage.find_objects(labels)
     at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     inside = [label for label in range(1, len(areas)) if label not in at_border]
     if not inside or max(areas[inside]) < 0.05 * max(areas[1:]):
@@ -265,16 +265,16 @@ def _main_strokes(mask: np.ndarray) -> np.ndarray:
 
 def _like_mnist(mask: np.ndarray) -> Tensor:
     """A boolean digit of any size as MNIST shows it, ``(1, 1, 28, 28)``."""
-    mask = np.pad(mask[ndimage.find_objects(mask.astype(int))[0]], 1)
+    mask = np.pad(mask[scipy.ndimage.find_objects(mask.astype(int))[0]], 1)
     pixel = max(mask.shape) / 20  # one of MNIST's pixels, in ours
-    stroke_width = 4 * ndimage.distance_transform_edt(mask)[mask].mean()  # exact for a straight stroke
+    stroke_width = 4 * scipy.ndimage.distance_transform_edt(mask)[mask].mean()  # exact for a straight stroke
     if (thin := (STROKE_WIDTH * pixel - stroke_width) / 2) > 0:
-        mask = ndimage.distance_transform_edt(~np.pad(mask, int(thin) + 1)) <= thin
-        mask = mask[ndimage.find_objects(mask.astype(int))[0]]
+        mask = scipy.ndimage.distance_transform_edt(~np.pad(mask, int(thin) + 1)) <= thin
+        mask = mask[scipy.ndimage.find_objects(mask.astype(int))[0]]
     scale = 20 / max(mask.shape)
     size = tuple(max(1, round(side * scale)) for side in reversed(mask.shape))
     ink = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
-    middle = ndimage.center_of_mass(ink)
+    middle = scipy.ndimage.center_of_mass(ink)
     top, left = (min(max(round(13.5 - place), 0), 28 - side) for place, side in zip(middle, ink.shape))
     digit = torch.zeros(1, 1, 28, 28, dtype=torch.float32)
     digit[0, 0, top : top + ink.shape[0], left : left + ink.shape[1]] = torch.from_numpy(ink)

@@ -56,7 +56,8 @@ import socket, sys
 def refuse(*_): raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
 import diffae_core as core
-print(*{"torchvision", "matplotlib", "ipywidgets", "sklearn", "torchmetrics", "torch._dynamo"} & set(sys.modules))
+slow = {"torchvision", "matplotlib", "ipywidgets", "sklearn", "scipy.ndimage", "torchmetrics", "torch._dynamo"}
+print(*slow & set(sys.modules))
 z = core.SimpleAutoencoder.from_pretrained().encode(core.load_sample("test").images[:1]).detach()
 assert core.DiffusionModel.from_pretrained().generate(z, 2).shape == (1, 1, 28, 28)
 """
