@@ -33,7 +33,7 @@ test: $(VENV)/installed-test  ## run all tests
 	@echo "1 of 3: the package"
 	$(PYTEST) tests --ignore tests/test_notebooks.py --ignore tests/test_browser.py
 	@echo "2 of 3: the notebooks, as they are and with their exercises solved"
-	$(PYTEST) tests/test_notebooks.py
+	$(PYTEST) notebooks tests/test_notebooks.py
 	@echo "3 of 3: the panels in a browser"
 	$(BIN)/python -m pytest tests/test_browser.py
 
