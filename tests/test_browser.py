@@ -1,9 +1,8 @@
 """Each notebook's panel in a real Chromium, in JupyterLab and in Notebook 7: by keyboard, by mouse, with a pen.
 
-The copies hold the set-up cells and the panel's own (tagged so); test_notebooks and nbmake run the whole ones.
+The copies hold the set-up cells and the panel's own (tagged so); test_notebooks runs the whole ones.
 """
 
-import json
 import os
 import re
 import shutil
@@ -21,16 +20,25 @@ from playwright.sync_api import Locator, Page, sync_playwright
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 TOKEN = "only-for-this-test"
-ADDRESSES = {"lab": "lab/workspaces/{name}/tree/{name}.ipynb", "notebook": "notebooks/{name}.ipynb"}
 PANELS = [("lab", path.stem) for path in NOTEBOOKS]
 PANELS += [("notebook", path.stem) for path in NOTEBOOKS if path.stem.startswith(("02", "05"))]
-RUNNING = "[...document.querySelectorAll('.jp-InputArea-prompt')].some(prompt => prompt.textContent.includes('*'))"
 KEPT = {"setup", "parameters", "panel"}  # tags of the cells that a panel needs
+SEVEN = ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))  # a stroke, in shares of the canvas
 SHORTCUTS = "xabmyrzdd"  # cut, insert above, below, merge or markdown, code, raw, undo, delete
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells stay in the page
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
+# What runs in the page: open a notebook in JupyterLab; run all cells, without waiting for them; close it for good.
+OPEN = "async path => { await jupyterapp.restored; await jupyterapp.commands.execute('docmanager:open', {path}); }"
+RUN_ALL = """async () => {
+    const notebook = jupyterapp.shell.currentWidget;
+    await notebook.sessionContext.ready;
+    await notebook.sessionContext.session.kernel.info;
+    window.ran = false;
+    jupyterapp.commands.execute("notebook:run-all-cells").then(() => { window.ran = true; });
+    window.close_notebook = async () => { await notebook.sessionContext.shutdown(); notebook.dispose(); };
+}"""
 SECONDS = 1000 * int(os.environ.get("DIFFAE_BROWSER_PATIENCE", "1"))  # raise it on a busy machine
 
 
@@ -46,11 +54,18 @@ def cut_down(path: Path, keep) -> nbformat.NotebookNode:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Copies of the notebooks, cut down to their panels."""
+    """Copies of the notebooks, cut down to their panels; and 04 up to its live training, shortened."""
     folder = tmp_path_factory.mktemp("lab")
     for path in NOTEBOOKS:
         notebook = cut_down(path, lambda _, cell: KEPT & set(cell.metadata.get("tags", [])))
         nbformat.write(notebook, folder / path.name)
+    (path,) = [path for path in NOTEBOOKS if path.stem.startswith("04")]
+    tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, as_version=4).cells]
+    (training,) = [place for place, names in enumerate(tags) if "training" in names]
+    notebook = cut_down(path, lambda place, _: place <= training)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"^LIVE_STEPS = \d+", "LIVE_STEPS = 120", cell.source)
+    nbformat.write(notebook, folder / "live.ipynb")
     return folder
 
 
@@ -66,6 +81,7 @@ def server(folder):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
     environment = os.environ | {
         f"JUPYTERLAB_{name.upper()}_DIR": str(folder / name) for name in ("settings", "workspaces")
     }
@@ -90,7 +106,14 @@ def server(folder):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def failures():
+    """What scripts in the pages died of."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def pages(server, failures):
+    """A page of JupyterLab, which takes longer to open than most panels, and one for Notebook 7."""
     if not CHROMIUM:
         reason = "no Chromium on this machine: install it, or name it in the variable CHROMIUM"
         if os.environ.get("DIFFAE_REQUIRE_BROWSER"):
@@ -98,41 +121,33 @@ def browser():
         pytest.skip(reason)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
+        pages = {front: chromium.new_page(viewport={"width": 1366, "height": 768}) for front in ("lab", "notebook")}
+        for page in pages.values():
+            page.set_default_timeout(60 * SECONDS)
+            page.on("pageerror", lambda error: failures.append(error.stack or str(error)))
+        pages["lab"].goto(f"{server}/lab?token={TOKEN}")
+        pages["lab"].wait_for_function("window.jupyterapp")
+        yield pages
         chromium.close()
 
 
 @pytest.fixture
-def page(browser):
-    """A page in which no script of the panels fails: anywidget loads them from blobs."""
-    page, failures = browser.new_page(viewport={"width": 1366, "height": 768}), []
-    page.set_default_timeout(60 * SECONDS)
-    page.on("pageerror", lambda error: failures.append(error.stack or str(error)))
+def page(pages, server, failures, front, name):
+    """The page of a front end in which all cells of a notebook are running.
+
+    No script of the panels may fail in it: anywidget loads them from blobs.
+    """
+    page = pages[front]
+    page.bring_to_front()
+    if front == "notebook":
+        page.goto(f"{server}/notebooks/{name}.ipynb?token={TOKEN}")
+    else:
+        page.evaluate(OPEN, f"{name}.ipynb")
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext")
+    page.evaluate(RUN_ALL)
     yield page
-    page.close()
+    page.evaluate("close_notebook()")
     assert not [failure for failure in failures if "blob:" in failure]
-
-
-def wait_for_kernel(server: str) -> None:
-    """Until the page's kernel answers, JupyterLab takes "Run All Cells" for an order to empty them."""
-    for _ in range(240 * SECONDS // 1000):
-        try:
-            kernels = json.load(urllib.request.urlopen(f"{server}/api/kernels?token={TOKEN}", timeout=5))
-        except OSError:  # the server stumbles over a kernel that is just starting or going (HTTP 500)
-            kernels = []
-        if any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels):
-            return time.sleep(1)  # the page hears of it a moment later
-        time.sleep(0.25)
-    pytest.fail("no kernel was ready within a minute")
-
-
-def open_and_run_all(page: Page, server: str, front: str, name: str) -> None:
-    page.goto(f"{server}/{ADDRESSES[front].format(name=name)}?token={TOKEN}")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", state="attached")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
-    wait_for_kernel(server)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 def errors(page: Page) -> Locator:
@@ -160,12 +175,10 @@ def press_shortcuts(page: Page, control: Locator) -> None:
 
 
 @pytest.mark.parametrize("front, name", PANELS)
-def test_a_panel_by_keyboard_and_mouse(front, name, server, page):
-    open_and_run_all(page, server, front, name)
-    panel = page.locator(".jp-Notebook .diffae-panel").first
-    panel.or_(errors(page)).first.wait_for(timeout=240 * SECONDS)
+def test_a_panel_by_keyboard_and_mouse(front, name, page):
+    page.wait_for_function("window.ran", timeout=240 * SECONDS)
     assert errors(page).count() == 0
-    page.wait_for_function(f"!({RUNNING})", timeout=240 * SECONDS)
+    panel = page.locator(".jp-Notebook .diffae-panel").first
     picture, track = panel.locator("img").first, panel.locator(".noUi-target:not([disabled])").first
     handle = track.locator(".noUi-handle")
     panel.scroll_into_view_if_needed()
@@ -190,16 +203,15 @@ def test_a_panel_by_keyboard_and_mouse(front, name, server, page):
         page.wait_for_function("shown => !shown.isConnected", arg=shown)  # the cell ran again
     if name.startswith("05"):
         assert changes(page, picture, lambda: draw_seven(page, panel.locator(".diffae-canvas canvas")))
-        assert "drawn" in panel.locator("select").first.evaluate("list => list.selectedOptions[0].text")
+        chosen = "list => list.selectedOptions[0].text.startsWith('drawn')"
+        page.wait_for_function(chosen, arg=panel.locator("select").first.element_handle())
     assert errors(page).count() == 0 and page.locator(".diffae-error").count() == 0
 
 
 def draw_seven(page: Page, canvas: Locator) -> None:
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    points = [
-        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))
-    ]
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SEVEN]
     page.mouse.move(*points[0])
     page.mouse.down()
     for point in points[1:]:
@@ -207,16 +219,8 @@ def draw_seven(page: Page, canvas: Locator) -> None:
     page.mouse.up()
 
 
-def test_the_interrupt_button_stops_live_training_which_then_goes_on(server, folder, page):
-    """Notebook 04 up to its live training, shortened."""
-    (path,) = [path for path in NOTEBOOKS if path.stem.startswith("04")]
-    tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, as_version=4).cells]
-    (training,) = [place for place, names in enumerate(tags) if "training" in names]
-    notebook = cut_down(path, lambda place, _: place <= training)
-    for cell in notebook.cells:
-        cell.source = re.sub(r"^LIVE_STEPS = \d+", "LIVE_STEPS = 120", cell.source)
-    nbformat.write(notebook, folder / "interrupted.ipynb")
-    open_and_run_all(page, server, "lab", "interrupted")
+@pytest.mark.parametrize("front, name", [("lab", "live")])
+def test_the_interrupt_button_stops_live_training_which_then_goes_on(page):
     page.locator(".jp-Notebook .jp-CodeCell").nth(-2).locator("img").nth(1).wait_for(timeout=240 * SECONDS)
     page.locator("[data-command='notebook:interrupt-kernel']").first.click()
     errors(page).wait_for()
