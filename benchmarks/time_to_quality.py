@@ -28,7 +28,7 @@ STEPS = {"ours": 800, "diffusers": 80, "diffusers, our latent map": 80, "Keras r
 RATES, TRIAL = (1e-3, 2e-3, 4e-3), 0.25  # tried for each rival, for this share of its steps
 FIRST, FINE, COARSE, GOOD = 0.1, 1.17, 1.6, 60  # how much later each look comes, see ``next_look``
 GOALS = (95, 97, 98, 99)  # accuracy, %
-SEEDS, DIGITS, DDIM_STEPS, ROUNDS = range(3), 300, 10, 20
+DIGITS, DDIM_STEPS, ROUNDS = 300, 10, 20
 
 
 class Race:
@@ -97,9 +97,9 @@ def kept(file: str, compute: Callable):
     return json.loads(path.read_text())
 
 
-def train_all(race: Race) -> None:
+def train_all(race: Race, seeds: range) -> None:
     """One run for each contender and seed; a rival's at the best of the rates."""
-    for seed in SEEDS:
+    for seed in seeds:
         for name in STEPS:
             settings = {"seed": seed}
             if name != "ours":
@@ -158,14 +158,16 @@ def plot(runs: dict[str, list[dict]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", action="store_true", help="time a step of each contender, and train nothing")
-    race, only_times = Race(), parser.parse_args().times
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each contender (%(default)s)")
+    race, options = Race(), parser.parse_args()
+    seeds = range(options.seeds)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if only_times:
+    if options.times:
         (FOLDER / "times.json").unlink(missing_ok=True)
         kept("times", race.step_times)
     else:
-        train_all(race)
-    files = {name: [FOLDER / f"{name}, seed {seed}.json" for seed in SEEDS] for name in STEPS}
+        train_all(race, seeds)
+    files = {name: [FOLDER / f"{name}, seed {seed}.json" for seed in seeds] for name in STEPS}
     if (FOLDER / "times.json").exists() and all(path.exists() for paths in files.values() for path in paths):
         times = json.loads((FOLDER / "times.json").read_text())
         runs = {name: [json.loads(path.read_text()) for path in paths] for name, paths in files.items()}
@@ -173,7 +175,7 @@ def main() -> None:
             for run in own:
                 run["looks"] = [[step * times[name] / 1000, *values] for step, *values in run["looks"]]
         plot(runs)
-        command, machine = "python benchmarks/time_to_quality.py", times.pop("machine")
+        command, machine = f"python benchmarks/time_to_quality.py --seeds {options.seeds}", times.pop("machine")
         measure.write("race", command, tables(race, runs, times), machine=machine, runs=runs)
 
 

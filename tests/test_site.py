@@ -6,8 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -27,18 +25,15 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "-d", str(folder / "cache")]
-    found = subprocess.run([*command, ".", str(folder / "html")], cwd=ROOT, capture_output=True, text=True)
+def test_the_site_builds_and_no_internal_link_is_dead(tmp_path):
+    site = tmp_path / "html"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "-d", str(tmp_path / "cache")]
+    found = subprocess.run([*command, ".", str(site)], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    return folder / "html"
-
-
-def test_no_internal_link_is_dead(site):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(), "its pictures"
+    assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text()
     pages = {path: Page(path) for path in site.rglob("*.html")}
-    assert len(pages) > 15
     dead = []
     for path, page in pages.items():
         for link in page.links:
@@ -47,9 +42,3 @@ def test_no_internal_link_is_dead(site):
             if not target.exists() or (parts.fragment and parts.fragment not in pages[target].ids):
                 dead.append(f"{path.relative_to(site)}: {link}")
     assert not dead, dead
-
-
-def test_every_notebook_and_the_reference_are_there(site):
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(), "its pictures"
-    assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text()
