@@ -29,7 +29,7 @@ SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells stay in the page
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
-# What runs in the page: open a notebook in JupyterLab; run all cells or the last, without waiting for them; close it for good.
+# What runs in the page: open a notebook in JupyterLab; run all its cells, or the last, without waiting; close it.
 OPEN = "async path => { await jupyterapp.restored; await jupyterapp.commands.execute('docmanager:open', {path}); }"
 RUN_ALL = """async () => {
     const notebook = jupyterapp.shell.currentWidget;
