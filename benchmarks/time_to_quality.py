@@ -151,7 +151,7 @@ def plot(runs: dict[str, list[dict]]) -> None:
             for run in own:
                 seconds, values = ([look[part] for look in run["looks"]] for part in (0, column))
                 axis.plot(seconds, values, ".-", color=f"C{place}", label=name if run is own[0] else None)
-        axis.set(xlabel="seconds of training", xscale="log", ylabel=what, yscale=scale)
+        axis.set(xlabel="seconds of training", ylabel=what, yscale=scale)
         axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(measure.ROOT / "docs" / "time_to_quality.png", dpi=150)
