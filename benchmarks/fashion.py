@@ -9,7 +9,6 @@ measured is kept in output/fashion.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -50,11 +49,7 @@ def complete(name: str, start: Callable[[], core.Training], *models: core.model.
 
 def kept(name: str, measured: Callable):
     """What was measured under this name before, or is now."""
-    path = FOLDER / f"{name}.json"
-    if not path.exists():
-        path.write_text(json.dumps(measured()))
-    print(name, found := json.loads(path.read_text()), flush=True)
-    return found
+    return measure.kept(FOLDER / f"{name}.json", measured)
 
 
 def trained(kind: str, size: int, noise: float, train: core.Digits, options):

@@ -66,6 +66,16 @@ def write(name: str, command: str, tables: dict[str, dict], packages: tuple[str,
     print(f"written: docs/results/{name}.json")
 
 
+def kept(path: Path, compute: Callable):
+    """What ``compute`` gives, computed once and kept in a JSON file, so that a measurement goes on after a kill."""
+    if not path.exists():
+        found = json.dumps(compute())
+        print(path.stem, found, flush=True)
+        with core.checkpoints.atomic_write(path) as temporary:
+            temporary.write_text(found)
+    return json.loads(path.read_text())
+
+
 def generate(model, latents: Tensor, num_steps: int = 20, seed: int = 0, **options) -> Tensor:
     """Digits from latents and random x_T, 250 at a time."""
     generator = core.seeded(seed)

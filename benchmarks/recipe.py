@@ -8,7 +8,6 @@ output/recipe, so that a killed run goes on. Writes docs/results/recipe.json and
 """
 
 import argparse
-import json
 from collections.abc import Callable
 
 import measure
@@ -188,12 +187,8 @@ def variants(steps: int, count: int) -> None:
     train, digits, rows = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, count)), []
     for name, changes in VARIANTS.items():
         path = FOLDER / f"{name}, {steps} steps, {count} digits.json"
-        if not path.exists():
-            row = measured(*trained(train.subset(slice(0, 64 * steps)), **changes), train, digits)
-            with core.checkpoints.atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(row))
-        rows.append([name, *json.loads(path.read_text())])
-        print(*rows[-1], flush=True)
+        few = train.subset(slice(0, 64 * steps))
+        rows.append([name, *measure.kept(path, lambda: measured(*trained(few, **changes), train, digits))])  # noqa: B023
     facts = {"steps of 64 digits": steps, "validation digits": count}
     found = measure.table(["variant", *COLUMNS], rows, ["", *FORMATS], **facts)
     measure.write("recipe", f"python benchmarks/recipe.py --steps {steps}", {"recipe": found}, weights="none")

@@ -11,7 +11,6 @@ on from there. Delete that folder to measure anew. docs/results/<letter>.json is
 import argparse
 import hashlib
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
@@ -59,13 +58,7 @@ class Bench:
 
     def cell(self, name: str, compute: Callable[..., dict], *arguments) -> dict:
         """What ``compute`` gives, computed once and kept in a file."""
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            found = json.dumps(compute(*arguments))
-            print(name, found, flush=True)
-            with core.checkpoints.atomic_write(path) as temporary:
-                temporary.write_text(found)
-        return json.loads(path.read_text())
+        return measure.kept(self.folder / f"{name}.json", partial(compute, *arguments))
 
     def indices(self, count: int) -> Tensor:
         """Of ``count`` test digits, evenly spaced."""

@@ -88,13 +88,7 @@ def next_look(name: str, looks: list) -> float:
 
 def kept(file: str, compute: Callable):
     """What ``compute`` gives, computed once and kept in a file."""
-    path = FOLDER / f"{file}.json"
-    if not path.exists():
-        found = compute()
-        with core.checkpoints.atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(found))
-        print(file, found, flush=True)
-    return json.loads(path.read_text())
+    return measure.kept(FOLDER / f"{file}.json", compute)
 
 
 def train_all(race: Race, seeds: range) -> None:
