@@ -33,8 +33,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether to train in bfloat16 on ``device``: only where CUDA has it built in.
 
-    CPUs that have it built in gain little over float32 with channels_last weights; others are several times slower
-    (docs/recipe.md).
+    CPUs that have it built in gain little over float32 with channels_last weights; others are several times slower.
     """
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
