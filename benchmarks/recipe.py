@@ -2,9 +2,10 @@
 
 python benchmarks/recipe.py               train and measure each variant, about an hour on one core
 python benchmarks/recipe.py --settings    how to decode changed latents with the shipped weights, five minutes
+python benchmarks/recipe.py --prior       how long to train the latent prior, half an hour
 
 All on validation digits. Each variant sees as many training digits, however busy the machine is. Rows are kept in
-output/recipe, so that a killed run goes on. Writes docs/results/recipe.json and docs/results/settings.json.
+output/recipe, so that a killed run goes on. Writes docs/results/recipe.json, settings.json and prior.json.
 """
 
 import argparse
@@ -122,6 +123,7 @@ VARIANTS: dict[str, dict] = {
     "peak learning rate 1e-3": {"learning_rate": 1e-3},
     "peak learning rate 8e-3": {"learning_rate": 8e-3},
     "no EMA": {"ema_decay": 0.0},
+    "bfloat16": {"bfloat16": True},
 }
 COLUMNS = ["accuracy, %", "MSE", "+ 1 std: FD ratio", "+ 2 std: FD ratio", "precision", "half-way: FD ratio"]
 COLUMNS += ["half-way, told 1.75: FD ratio", "inverted: MSE", "probe: accuracy, %"]
@@ -141,19 +143,20 @@ def trained(
     joint: bool = False,
     model: type[core.DiffusionModel] = core.DiffusionModel,
     network: Callable[[], nn.Module] | None = None,
+    bfloat16: bool = False,
     **config,
 ) -> tuple[core.SimpleAutoencoder, core.DiffusionModel]:
     """An autoencoder, trained with noise sigma on its latents, and a diffusion model: one pass over the digits each."""
     path = FOLDER / f"autoencoder {latent_dim} {sigma:g} {len(digits)}.pt"
     torch.manual_seed(0)
-    autoencoder = core.SimpleAutoencoder(latent_dim, device="cpu")
+    autoencoder, own = core.SimpleAutoencoder(latent_dim, device="cpu"), core.TrainingConfig(epochs=1, bfloat16=False)
     if not joint:
         if not path.exists():
-            for _ in core.train_autoencoder(autoencoder, digits, core.TrainingConfig(epochs=1), latent_noise=sigma):
+            for _ in core.train_autoencoder(autoencoder, digits, own, latent_noise=sigma):
                 pass
             autoencoder.save_checkpoint(path)
         autoencoder.load_checkpoint(path)
-    settings = core.TrainingConfig(epochs=1, **config)
+    settings = core.TrainingConfig(epochs=1, bfloat16=bfloat16, **config)
     torch.manual_seed(settings.seed)
     diffusion = model(latent_dim=latent_dim, network=network and network(), device="cpu")
     train_diffusion = core.train_jointly if joint else core.train_diffusion
@@ -220,13 +223,47 @@ def settings(count: int) -> None:
     measure.write("settings", "python benchmarks/recipe.py --settings", {"settings": found})
 
 
+def priors(count: int) -> None:
+    """The latent prior's epochs and peak learning rate: digits sampled through the shipped model, two seeds."""
+    autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
+    train, digits = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, count))
+    reference, rows = measure.Reference(core.DigitClassifier.from_pretrained(), digits, train), []
+
+    def sampled(epochs: float, rate: float, seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        prior, config = core.LatentPrior(), core.TrainingConfig(epochs, 256, rate, ema_decay=0.999, seed=seed)
+        for _ in core.train_latent_prior(prior, train, autoencoder, config):
+            pass
+        labels = torch.arange(count) % 10
+        latents = prior.sample_latents(count, labels, generator=core.seeded(seed))
+        found = reference.measure(measure.generate(model, latents, 10), labels)
+        return [found[key] for key in ("FD ratio", "precision", "recall", "accuracy")]
+
+    for epochs, rate in ((33, 2e-3), (33, 4e-3), (100, 2e-3)):
+        for seed in (0, 1):
+            path = FOLDER / f"prior, {epochs} epochs, rate {rate:g}, seed {seed}, {count} digits.json"
+            rows.append([epochs, rate, seed, *measure.kept(path, lambda: sampled(epochs, rate, seed))])  # noqa: B023
+    columns = ["epochs", "peak learning rate", "seed", "FD ratio", "precision", "recall", "is of the wanted class, %"]
+    formats = ["{}", "{:g}", "{}", "{:.2f}", "{:.3f}", "{:.3f}", "{:.1f}"]
+    facts = {"samples": count, "reference FD": reference.distance, "steps": 10}
+    measure.write(
+        "prior", "python benchmarks/recipe.py --prior", {"prior": measure.table(columns, rows, formats, **facts)}
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", action="store_true", help="decode changed latents with the shipped weights")
+    parser.add_argument("--prior", action="store_true", help="train the latent prior for fewer epochs")
     parser.add_argument("--steps", type=int, default=400, help="of training for each variant (%(default)s)")
     parser.add_argument("--digits", type=int, default=500, help="validation digits to measure on (%(default)s)")
     options = parser.parse_args()
-    settings(options.digits) if options.settings else variants(options.steps, options.digits)
+    if options.settings:
+        settings(options.digits)
+    elif options.prior:
+        priors(2 * options.digits)
+    else:
+        variants(options.steps, options.digits)
 
 
 if __name__ == "__main__":

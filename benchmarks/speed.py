@@ -2,7 +2,7 @@
 
 pip install -e '.[bench,onnx]'
 python benchmarks/speed.py throughput       beside diffusers, and in eager torch beside ONNX Runtime
-python benchmarks/speed.py growth           with width, threads, batch and steps
+python benchmarks/speed.py growth           with width, threads, number type, batch and steps
 python benchmarks/speed.py first-picture    from a fresh process to the first digit
 python benchmarks/speed.py all              all three: three minutes on 2 cores that do nothing else
 """
@@ -17,9 +17,11 @@ from functools import partial
 
 import measure
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import diffae_core as core
 
+MATRIX = 2048
 BATCHES, STEPS, WIDTHS = (1, 8, 64), (5, 10, 20, 50), (32, 64, 128)
 FRESH = """
 import time
@@ -81,12 +83,35 @@ def onnx(autoencoder: core.SimpleAutoencoder, latents: torch.Tensor) -> dict:
     return measure.table(columns, rows, ["{}", "{:.1f}", "{:.1f}", "{:.1f}", "{:.0e}"])
 
 
+def precision() -> dict:
+    """A training step in either number type, beside a product of two large matrices of that type."""
+    digits, autoencoder = core.load_sample("train"), core.SimpleAutoencoder.from_pretrained(device="cpu")
+    steps, products, types = [], [], {torch.float32: False, torch.bfloat16: True}
+    for dtype, bfloat16 in types.items():
+        config = core.TrainingConfig(bfloat16=bfloat16)
+        run = core.train_diffusion(core.DiffusionModel(device="cpu"), digits, autoencoder, config)
+        steps.append(partial(next, iter(run)))
+        products.append(partial(torch.mm, *torch.randn(2, MATRIX, MATRIX, dtype=dtype)))
+    with FlopCounterMode(display=False) as counted:
+        steps[0]()
+    times, rows = in_turn([*steps, *products], 20), []
+    for dtype, step, product in zip(types, times[:2], times[2:]):
+        rates = [
+            flops / milliseconds / 1e6
+            for flops, milliseconds in ((counted.get_total_flops(), step), (2 * MATRIX**3, product))
+        ]
+        rows.append([str(dtype).removeprefix("torch."), step, times[0] / step, *rates, 100 * rates[0] / rates[1]])
+    columns = ["type", "ms a step of 64", "float32 / this", "GFLOP/s", "GFLOP/s of a matrix product", "share, %"]
+    return measure.table(columns, rows, ["", "{:.0f}", "{:.2f}", "{:.0f}", "{:.0f}", "{:.0f}"])
+
+
 def growth() -> dict[str, dict]:
     digits, autoencoder = core.load_sample("train"), core.SimpleAutoencoder.from_pretrained(device="cpu")
     all_threads, rows = torch.get_num_threads(), []
     for factor in (1, 2, 4):
         widths, seconds = tuple(width * factor for width in WIDTHS), []
-        run = core.train_diffusion(core.DiffusionModel(widths=widths, device="cpu"), digits, autoencoder)
+        model, in_full = core.DiffusionModel(widths=widths, device="cpu"), core.TrainingConfig(bfloat16=False)
+        run = core.train_diffusion(model, digits, autoencoder, in_full)
         for threads in (1, all_threads):
             torch.set_num_threads(threads)
             seconds.append(54_000 / 64 * in_turn([partial(next, iter(run))])[0] / 1000)
@@ -98,7 +123,7 @@ def growth() -> dict[str, dict]:
     columns = ["widths", "parameters", "seconds an epoch, 1 thread", f"{all_threads} threads", "1 thread / all"]
     found = measure.table(columns, rows, ["", "{:,}", "{:.0f}", "{:.0f}", "{:.2f}"], **{"batch size": 64})
     columns, formats = ["digits", *(f"{steps} steps, ms" for steps in STEPS)], ["{}", *["{:.0f}"] * len(STEPS)]
-    return {"growth": found, "sampling": measure.table(columns, sampling, formats)}
+    return {"growth": found, "sampling": measure.table(columns, sampling, formats), "precision": precision()}
 
 
 def first_picture() -> dict[str, dict]:

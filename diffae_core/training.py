@@ -83,6 +83,8 @@ class Training:
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.step = 0
         self.bfloat16 = has_fast_bfloat16(model.device) if config.bfloat16 is None else config.bfloat16
+        if self.bfloat16 and model.device.type == "cpu":  # where bfloat16's group norm is slow with channels last
+            model.to(memory_format=torch.contiguous_format)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )

@@ -95,10 +95,15 @@ def test_unknown_device(name):
 def test_devices():
     assert core.choose_device("cpu") == torch.device("cpu")
     assert core.choose_device() == core.choose_device("auto")
-    assert has_fast_bfloat16(torch.device("cpu")) is False
     assert torch.equal(
         torch.rand(3, generator=core.seeded(4)), torch.rand(3, generator=torch.Generator().manual_seed(4))
     )
+
+
+@pytest.mark.parametrize("built_in", [True, False])
+def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch, built_in):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": built_in}, raising=False)
+    assert has_fast_bfloat16(torch.device("cpu")) is built_in
 
 
 class OnMPS(torch.Tensor):
