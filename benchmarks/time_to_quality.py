@@ -139,7 +139,7 @@ def tables(race: Race, runs: dict[str, list[dict]], times: dict) -> dict[str, di
 def plot(runs: dict[str, list[dict]]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
     for axis, column, what, scale in zip(figure.subplots(1, 2), (1, 2), ("accuracy, %", "FD ratio"), ("linear", "log")):
         for place, (name, own) in enumerate(runs.items()):
             for run in own:
@@ -147,7 +147,7 @@ def plot(runs: dict[str, list[dict]]) -> None:
                 axis.plot(seconds, values, ".-", color=f"C{place}", label=name if run is own[0] else None)
         axis.set(xlabel="seconds of training", ylabel=what, yscale=scale)
         axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(runs))
     figure.savefig(measure.ROOT / "docs" / "time_to_quality.png", dpi=150)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from diffae_core import mnist
+from diffae_core.devices import seeded
 from diffae_core.images import as_images, fit_square, open_grey, to_tensor, to_unit
 from diffae_core.validation import check_choice, check_count
 
@@ -88,7 +89,7 @@ class Digits(Dataset):
         return _complete({"train": self}, seed)
 
     @classmethod
-    def from_arrays(cls, images, labels=None, names: Iterable[str] | None = None) -> "Digits":
+    def from_arrays(cls, images, labels=None, names: Iterable[str] | dict[int, str] | None = None) -> "Digits":
         """Digits from arrays or tensors.
 
         Args:
@@ -96,13 +97,15 @@ class Digits(Dataset):
                 or ``(N, H, W, 1)``; with three channels it is colour, which becomes luminance, 0.299 R + 0.587 G +
                 0.114 B. Or a list of arrays, tensors or PIL images.
             labels: whole numbers from 0, or names, ``(N,)``; None for pictures without labels.
-            names: the classes' names in the order of their numbers; the labels themselves by default.
+            names: the classes' names in the order of their numbers, or a dict from numbers to names; by default the
+                labels themselves.
 
         Raises:
             TypeError: not arrays of numbers.
             ValueError: another shape, dtype or range, or another number of labels.
         """
         pixels = _as_pixels(images)
+        names = [names[label] for label in sorted(names)] if isinstance(names, dict) else names
         if labels is None:
             return cls(pixels, torch.full((len(pixels),), -1), tuple(names or ()))
         labels, found = _as_labels(labels, None if names is None else list(map(str, names)))
@@ -141,6 +144,8 @@ class Digits(Dataset):
     def from_dataset(cls, dataset: Dataset) -> "Digits":
         """Digits from a torch data set of ``(image, label)`` pairs, or of images: PIL, ``(H, W)``, ``(C, H, W)``.
 
+        A dict such as ``{"image": ..., "label": ...}`` counts as a pair of its values, in this order.
+
         The classes are named by ``dataset.classes``, of a ``Subset`` by those of the whole, where it has them.
 
         Raises:
@@ -150,6 +155,7 @@ class Digits(Dataset):
         if isinstance(dataset, DataLoader) or not (indexed or hasattr(dataset, "__iter__")):
             raise TypeError(f"expected a torch data set, got {type(dataset).__name__}: of a loader give its .dataset")
         items = [dataset[index] for index in range(len(dataset))] if indexed else list(dataset)
+        items = [tuple(item.values()) if isinstance(item, dict) else item for item in items]
         pairs = [tuple(item) if isinstance(item, tuple | list) else (item,) for item in items]
         if not pairs or any(len(pair) != len(pairs[0]) or len(pair) not in (1, 2) for pair in pairs):
             raise ValueError(f"expected (image, label) pairs, or images, got {len(pairs)} items of another kind")
@@ -257,7 +263,7 @@ def _hold_out(
 ) -> tuple[Digits, Digits]:
     """The rest and ``count`` digits at random (one in twelve), with the ``excluded`` (a mask) in neither."""
     count = round(len(digits) * HELD_OUT_SHARE) if count is None else count
-    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(digits), generator=seeded(check_count(seed, "seed", at_least=0)))
     order = order if excluded is None else order[~excluded[order]]
     return digits.subset(order[count:]), digits.subset(order[:count])
 
@@ -337,6 +343,8 @@ def _as_pixels(images) -> Tensor:
         pixels = pixels.movedim(3, 1)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:]:
         hint = "give each picture its height and width, e.g. with images.reshape(-1, 28, 28)"
+        if len(shape) == 4:
+            hint = "keep one channel, or red, green and blue, e.g. images[..., :3] without transparency"
         raise ValueError(f"expected images (N, H, W), (N, 1, H, W) or (N, H, W, 1), got {shape}: {hint}")
     if pixels.dtype != torch.uint8:
         pixels = to_unit(pixels)

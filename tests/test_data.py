@@ -327,6 +327,8 @@ def test_split_holds_out_two_twelfths():
     assert [len(part) for part in digits.subset(slice(12)).split()] == [10, 1, 1]
     with pytest.raises(ValueError, match="12 or more digits to split, got 11"):
         digits.subset(slice(11)).split()
+    with pytest.raises(ValueError, match="expected seed to be a whole number"):
+        digits.split(0.5)
 
 
 SAME_IMAGES = [
@@ -362,6 +364,8 @@ def test_from_arrays(images, labels):
 def test_from_arrays_with_names_and_without_labels():
     named = core.Digits.from_arrays(IMAGES, LABELS, ["circle", "cross", "square", "star"])
     assert named.names == ("circle", "cross", "square", "star") and named.subset([0]).names == named.names
+    numbered = dict(enumerate(named.names))
+    assert core.Digits.from_arrays(IMAGES, LABELS, numbered).names == named.names
     words = np.array(["ñandú", "cat"])[LABELS % 2]
     assert core.Digits.from_arrays(IMAGES, words).names == ("cat", "ñandú")
     assert core.Digits.from_arrays(IMAGES, words, ["ñandú", "cat"]).labels.tolist() == (LABELS % 2).tolist()
@@ -390,6 +394,7 @@ def test_from_arrays_turns_colour_into_luminance(axis):
         (IMAGES.astype("i1"), None, ValueError, "-128 to 127"),
         (IMAGES.astype(int) % 2, None, ValueError, "0 to 1: give a mask as bool"),
         (IMAGES.astype(complex), None, TypeError, "no numbers"),
+        (np.zeros((2, 28, 28, 4)), None, ValueError, "\\[..., :3\\] without transparency"),
         (np.zeros((2, 0, 28)), None, ValueError, "got \\(2, 0, 28\\)"),
         (["a.png"], None, TypeError, "images as an array or a tensor, got list"),
         ([IMAGES[0], IMAGES[0, :9]], None, TypeError, "list that is no array"),
@@ -505,6 +510,9 @@ def test_from_dataset():
     again = core.Digits.from_dataset(TensorDataset(tensors, torch.from_numpy(LABELS)))
     assert torch.equal(again.pixels, own.pixels) and again.names == ("0", "1", "2")
     assert torch.equal(core.Digits.from_dataset(list(tensors)).pixels, own.pixels)
+    records = [{"image": Image.fromarray(image), "label": int(label)} for image, label in zip(IMAGES, LABELS)]
+    from_records = core.Digits.from_dataset(records)
+    assert torch.equal(from_records.pixels, again.pixels) and torch.equal(from_records.labels, again.labels)
 
 
 def test_from_dataset_says_what_is_wrong():
@@ -512,8 +520,8 @@ def test_from_dataset_says_what_is_wrong():
         core.Digits.from_dataset([np.zeros((28, 28)), np.zeros((30, 28))])
     with pytest.raises(ValueError, match="pairs, or images, got 0 items"):
         core.Digits.from_dataset([])
-    for wrong in (None, DataLoader(Pictures()), [{"image": IMAGES[0]}]):
-        with pytest.raises(TypeError, match="^expected .*got (NoneType|DataLoader|dict)"):
+    for wrong in (None, DataLoader(Pictures()), [("a", "b")]):
+        with pytest.raises(TypeError, match="^expected .*got (NoneType|DataLoader|str)"):
             core.Digits.from_dataset(wrong)
 
 

@@ -290,19 +290,19 @@ def test_a_mismatched_autoencoder_is_refused(panels):
         core_panels.Playground(other, m.model, digits, digits, m.prior)
 
 
-@pytest.mark.parametrize("latent_dim, image_size, classes", [(2, 28, 3), (8, 32, 3), (8, 32, 0)])
+@pytest.mark.parametrize("latent_dim, image_size, classes", [(2, 28, 3), (8, 32, 3), (8, 32, 0), (1, 28, 1)])
 def test_other_latents_sizes_and_classes(latent_dim, image_size, classes, tmp_path, monkeypatch):
     monkeypatch.setattr(clue, "PATH_STEPS", 4)
     monkeypatch.setattr(clue, "WEIGHTS", (0.1,))
     pictures = torch.randint(0, 256, (30, image_size, image_size), dtype=torch.uint8)
-    labels, names = (torch.arange(30) % classes, ["disc", "ring", "cross"]) if classes else (None, None)
+    labels, names = (torch.arange(30) % classes, ["disc", "ring", "cross"][:classes]) if classes else (None, None)
     digits = core.Digits.from_arrays(pictures, labels, names)
     for name, panel in make_panels(small_models(latent_dim, image_size, classes), digits, digits, tmp_path).items():
         assert panel.error is None, name
         for value in choices(list(panel.controls.values())[0])[:2]:
             assert panel.render(**panel.state | {next(iter(panel.controls)): value})
     offered = [label for label, _ in panel.controls["direction"].options]
-    assert ("edit towards ring" in offered) == bool(classes) and panel.wanted.disabled == (classes == 0)
+    assert ("edit towards ring" in offered) == (classes > 1) and panel.wanted.disabled == (classes < 2)
     panel.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.8))]
     panel.new_digit()
     assert panel.error is None

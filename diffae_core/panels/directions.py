@@ -19,7 +19,7 @@ class Directions:
 
     def __init__(self, autoencoder: SimpleAutoencoder, reference: Digits):
         latents, labels = autoencoder.encode_dataset(reference).tensors
-        self.class_names = reference.names  # none without labels
+        self.class_names = reference.names if reference.num_classes > 1 else ()  # a direction leads to another class
         self.principal = principal_directions(latents, min(5, latents.shape[1], len(latents) - 1))
         if self.class_names:
             self.means, self.classes = class_means(latents, labels), class_directions(latents, labels)
