@@ -110,6 +110,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("diffae_core").setLevel(logging.INFO)
     device, seed = core.choose_device(options.device), options.seed
     options.output_dir = folder = options.output_dir.expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"expected --output-dir to be a folder, got the file {folder}: choose another")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")  # free again when this process ends, however it ends
     try:
@@ -118,6 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise OSError(f"another run writes to {folder}: wait for it, or choose another --output-dir") from None
 
     # Every option is checked here, before anything is trained: configurations, and models without memory.
+    if options.image_size != 28 and not options.data:
+        raise ValueError(f"expected --data with --image-size {options.image_size}: MNIST's digits are 28 x 28")
     splits = "train", "validation", "test"
     data = core.load_digits(options.data, options.image_size) if options.data else map(core.load_mnist, splits)
     train, _, test = data

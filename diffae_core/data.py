@@ -185,8 +185,8 @@ def check_digits(digits: Digits, image_size: int | None = None) -> Digits:
 def load_digits(path: str | Path, image_size: int = 28) -> tuple[Digits, Digits, Digits]:
     """Anyone's own pictures as ``(train, validation, test)``, ``image_size`` pixels high and wide.
 
-    A test or validation part of its own is kept; what is missing is held out at random, one in twelve. Classes are
-    those that have an example.
+    A test or validation part of its own is kept; what is missing is held out at random, one in twelve. The training
+    part is in random order. Classes are those that have an example.
 
     Args:
         path: one of
@@ -277,6 +277,8 @@ def _complete(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, 
     for part in ("test", "validation"):
         if part not in parts:
             train, parts[part] = _hold_out(train, count, seed)
+    if train is parts["train"]:  # nothing was held out of it: its order may still be that of the classes
+        train, _ = _hold_out(train, 0, seed)
     return train, parts["validation"], parts["test"]
 
 

@@ -47,9 +47,11 @@ class Demo:
         first = [(test.labels == label).nonzero()[:1, 0] for label in range(test.num_classes)]
         self.digits = test.subset(torch.cat(first)) if first else test.subset(slice(0, 10))
         self.latents = autoencoder.encode_dataset(self.digits).tensors[0].to(model.device)
-        self.can_edit = prior is not None and prior.num_classes >= 2 and len(self.digits) == prior.num_classes
+        known = train.subset(slice(0, 10_000))
+        present = min(len(digits.labels.unique()) for digits in (known, self.digits))  # classes with an example in both
+        self.can_edit = prior is not None and present == prior.num_classes >= 2
         if self.can_edit:
-            latents, labels = autoencoder.encode_dataset(train.subset(slice(0, 10_000))).tensors
+            latents, labels = autoencoder.encode_dataset(known).tensors
             self.directions = class_directions(latents, labels).to(model.device)
 
     def generate(self, latents: Tensor, **settings) -> Tensor:

@@ -226,6 +226,9 @@ def _probabilities(predictions: Tensor, count: int) -> Tensor:
     check_tensor(predictions, wanted)
     if predictions.ndim not in (2, 3) or predictions.shape[-2] != count:
         raise ValueError(f"{wanted} {tuple(predictions.shape)}")
+    if predictions.shape[-1] < 2:
+        hint = "of one probability p give both, torch.cat([1 - p, p], dim=-1)"
+        raise ValueError(f"{wanted} {tuple(predictions.shape)}: {hint}")
     if not predictions.requires_grad:
         raise ValueError("expected predictions that depend on the latents with gradients, got none: use no no_grad")
     predictions = (predictions[None] if predictions.ndim == 2 else predictions).float()

@@ -549,7 +549,9 @@ def test_load_digits_keeps_a_folders_own_parts(folder, tmp_path_factory):
     shutil.copytree(folder, whole / "test")
     assert [len(part) for part in core.load_digits(whole)] == [28, 2, 30]
     shutil.copytree(folder, whole / "validation")
-    assert [len(part) for part in core.load_digits(whole)] == [30, 30, 30]
+    parts = core.load_digits(whole)
+    assert [len(part) for part in parts] == [30, 30, 30]
+    assert parts[0].labels[:15].unique().tolist() == [0, 1]  # not class by class, as the folders are
     (whole / "test" / "a").rename(whole / "test" / "c")  # another class, and one fewer
     shutil.rmtree(whole / "test" / "b")
     (whole / "validation").rename(whole / "Val")

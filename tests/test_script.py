@@ -112,6 +112,8 @@ def test_the_shipped_weights(tmp_path, main, capsys):
         (["--train-digits", "-5"], "train.digits"),
         (["--device", "abacus"], "expected a device from"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
+        (["--image-size", "32"], "expected --data with --image-size 32"),
+        (["--output-dir", __file__], "--output-dir to be a folder, got the file .*test_script.py"),
     ],
 )
 def test_options_are_checked_before_anything_is_trained(main, monkeypatch, options, message):

@@ -197,6 +197,8 @@ def test_clue_refuses_what_it_cannot_do(small_head):
         core.clue(z, small_head, decoder=lambda z: torch.zeros(2, 1, 28, 28))
     with pytest.raises(TypeError, match="expected predictions"):
         core.clue(z, lambda z: z.tolist())
+    with pytest.raises(ValueError, match="got \\(2, 1\\): of one probability p give both"):
+        core.clue(z, lambda z: z[:, :1].sigmoid())
 
 
 def auroc(known, unknown):
