@@ -92,10 +92,10 @@ def find_or_download() -> dict[str, Path]:
     name = os.environ.get("DIFFAE_DATA_DIR") or "~/.cache/diffae_core"
     try:
         folder = Path(name).expanduser().resolve()
-        raw = folder / "MNIST" / "raw"
-        if name not in _given_up and len(find(raw)) < 4 and len(find(folder)) < 4:
+        places = folder / "MNIST" / "raw", folder / "raw", folder
+        if name not in _given_up and all(len(find(place)) < 4 for place in places):
             _download(folder)
-        files = next((files for files in (find(raw), find(folder)) if len(files) == 4), {})
+        files = next((files for files in map(find, places) if len(files) == 4), {})
         for path in files.values():
             path.open("rb").close()  # may another user's files be read?
         return files

@@ -160,7 +160,7 @@ def write(folder, files: dict[str, bytes], zipped: bool = False) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("place", ["MNIST/raw", "."])
+@pytest.mark.parametrize("place", ["MNIST/raw", "raw", "."])
 def test_the_official_files_are_used_as_they_are(tmp_path, monkeypatch, small_mnist, place, zipped):
     write(tmp_path / place, small_mnist, zipped)
     before = sorted(tmp_path.rglob("*"))
