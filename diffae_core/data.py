@@ -223,8 +223,8 @@ def load_mnist(split: str) -> Digits:
 
     Training and validation digits are MNIST's 60,000 training digits without the embedded sample's 1,000 test digits,
     in an order of their own. The files, plain or ``.gz``, are looked for in the folder named by ``DIFFAE_DATA_DIR``
-    (else ``~/.cache/diffae_core``), in its ``raw`` and its ``MNIST/raw``, and are downloaded to there when missing. Where that
-    fails, or brings nothing for 10 seconds, a warning is logged and the sample is given.
+    (else ``~/.cache/diffae_core``), in its ``raw`` and its ``MNIST/raw``, and are downloaded to there when missing.
+    Where that fails, or brings nothing for 10 seconds, a warning is logged and the sample is given.
 
     Raises:
         ValueError: an unknown split, a damaged file, or the files of another set (with a hint).
