@@ -104,20 +104,35 @@ def train_or_load(name, outline, options, start, *given, each_epoch=lambda epoch
     return model
 
 
+def locked(folder: Path) -> FileLock:
+    """The lock of the output folder, which is made if there is none."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"expected --output-dir to be a folder, got the file {folder}: choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OSError(f"another run writes to {folder}: wait for it, or choose another --output-dir") from None
+    return lock
+
+
+def write_quality(path: Path, metrics: dict[str, float], count: int) -> None:
+    """The metrics of ``count`` test digits as a table in Markdown, in a file and on the screen."""
+    rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
+    text = "\n".join([f"| on {count:,} test digits, random x_T, 20 steps, eta 0 | value |", "|---|---|", *rows]) + "\n"
+    with core.checkpoints.atomic_write(path) as temporary:
+        temporary.write_text(text)
+    print(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("diffae_core").setLevel(logging.INFO)
     device, seed = core.choose_device(options.device), options.seed
     options.output_dir = folder = options.output_dir.expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"expected --output-dir to be a folder, got the file {folder}: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")  # free again when this process ends, however it ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OSError(f"another run writes to {folder}: wait for it, or choose another --output-dir") from None
+    lock = locked(folder)  # noqa: F841 (free again when this process ends, however it ends)
 
     # Every option is checked here, before anything is trained: configurations, and models without memory.
     if options.image_size != 28 and not options.data:
@@ -170,11 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
         classifier = train_or_load("classifier", classifier, options, core.train_classifier, train)
         test = test.spaced(quality_digits)
         metrics = core.quality(autoencoder, model, classifier, test, train, seed, progress=tqdm)
-        rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
-        head = f"| on {len(test):,} test digits, random x_T, 20 steps, eta 0 | value |"
-        with core.checkpoints.atomic_write(folder / "quality.md") as temporary:
-            temporary.write_text("\n".join([head, "|---|---|", *rows]) + "\n")
-        print((folder / "quality.md").read_text())
+        write_quality(folder / "quality.md", metrics, len(test))
     for left_over in folder.rglob(".*-????????.*"):  # half-written files of a run that was killed
         left_over.unlink()
     files = sorted(path for path in folder.rglob("*.*") if before.get(path) != path.stat().st_mtime_ns)

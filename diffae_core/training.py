@@ -20,7 +20,7 @@ BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; docs/recipe.md has what was measured to settle the defaults."""
+    """How to train; docs/recipe.md compares the defaults with other settings."""
 
     epochs: float = 30  # passes over the examples; a fraction stops within a pass
     batch_size: int = 64  # examples a step
