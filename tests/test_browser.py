@@ -39,8 +39,12 @@ RUN_ALL = """async () => {
     jupyterapp.commands.execute("notebook:run-all-cells").then(() => { window.ran = true; });
     window.close_notebook = async () => { await notebook.sessionContext.shutdown(); notebook.dispose(); };
 }"""
-RUN_LAST = """() => {
-    const notebook = jupyterapp.shell.currentWidget.content;
+# For a moment after an error the kernel drops what it is asked to run: the last cell is run once it has answered again.
+RUN_LAST = """async () => {
+    const { content: notebook, sessionContext } = jupyterapp.shell.currentWidget;
+    const kernel = sessionContext.session.kernel;
+    while (kernel.status !== "idle") await new Promise(resolve => setTimeout(resolve, 100));
+    await kernel.requestKernelInfo();
     notebook.activeCellIndex = notebook.widgets.length - 1;
     jupyterapp.commands.execute("notebook:run-cell");
 }"""
