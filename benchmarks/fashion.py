@@ -1,7 +1,7 @@
 """Fashion-MNIST beside a paper's table: a linear classifier of the latents, and what is decoded from them.
 
 python benchmarks/fashion.py                                       hours on one thread; goes on after a kill
-python benchmarks/fashion.py --epochs 1     an hour
+python benchmarks/fashion.py --epochs 1                            an hour
 
 The noise in the autoencoder's latent and the linear classifier's regularisation are chosen on validation images; test
 images are measured on once. Writes docs/results/fashion.json after each row, and docs/fashion.png; what was trained and

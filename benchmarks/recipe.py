@@ -143,7 +143,6 @@ def trained(
     joint: bool = False,
     model: type[core.DiffusionModel] = core.DiffusionModel,
     network: Callable[[], nn.Module] | None = None,
-    bfloat16: bool = False,
     **config,
 ) -> tuple[core.SimpleAutoencoder, core.DiffusionModel]:
     """An autoencoder, trained with noise sigma on its latents, and a diffusion model: one pass over the digits each."""
@@ -156,7 +155,7 @@ def trained(
                 pass
             autoencoder.save_checkpoint(path)
         autoencoder.load_checkpoint(path)
-    settings = core.TrainingConfig(epochs=1, bfloat16=bfloat16, **config)
+    settings = core.TrainingConfig(**{"epochs": 1, "bfloat16": False} | config)
     torch.manual_seed(settings.seed)
     diffusion = model(latent_dim=latent_dim, network=network and network(), device="cpu")
     train_diffusion = core.train_jointly if joint else core.train_diffusion

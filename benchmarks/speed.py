@@ -86,9 +86,9 @@ def onnx(autoencoder: core.SimpleAutoencoder, latents: torch.Tensor) -> dict:
 def precision() -> dict:
     """A training step in either number type, beside a product of two large matrices of that type."""
     digits, autoencoder = core.load_sample("train"), core.SimpleAutoencoder.from_pretrained(device="cpu")
-    steps, products, types = [], [], {torch.float32: False, torch.bfloat16: True}
-    for dtype, bfloat16 in types.items():
-        config = core.TrainingConfig(bfloat16=bfloat16)
+    types, steps, products = (torch.float32, torch.bfloat16), [], []
+    for dtype in types:
+        config = core.TrainingConfig(bfloat16=dtype is torch.bfloat16)
         run = core.train_diffusion(core.DiffusionModel(device="cpu"), digits, autoencoder, config)
         steps.append(partial(next, iter(run)))
         products.append(partial(torch.mm, *torch.randn(2, MATRIX, MATRIX, dtype=dtype)))
@@ -96,10 +96,7 @@ def precision() -> dict:
         steps[0]()
     times, rows = in_turn([*steps, *products], 20), []
     for dtype, step, product in zip(types, times[:2], times[2:]):
-        rates = [
-            flops / milliseconds / 1e6
-            for flops, milliseconds in ((counted.get_total_flops(), step), (2 * MATRIX**3, product))
-        ]
+        rates = counted.get_total_flops() / step / 1e6, 2 * MATRIX**3 / product / 1e6
         rows.append([str(dtype).removeprefix("torch."), step, times[0] / step, *rates, 100 * rates[0] / rates[1]])
     columns = ["type", "ms a step of 64", "float32 / this", "GFLOP/s", "GFLOP/s of a matrix product", "share, %"]
     return measure.table(columns, rows, ["", "{:.0f}", "{:.2f}", "{:.0f}", "{:.0f}", "{:.0f}"])
