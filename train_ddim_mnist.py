@@ -38,12 +38,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
     add("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
     add("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
-    add("--epochs", type=float, default=24, help="of the diffusion model (%(default)s)")
+    add("--epochs", type=float, default=30, help="of the diffusion model (%(default)s)")
     add("--prior-epochs", type=float, default=100, help="of the latent prior; 0 for none (%(default)s)")
     add("--train-classifier", action="store_true", help="train the classifier too, instead of using the shipped one")
     add("--batch-size", type=int, default=64, help="of the diffusion model (%(default)s)")
     add("--learning-rate", type=float, default=3e-3, help="the diffusion model's peak (%(default)s)")
     add("--latent-noise", type=float, default=2, help="the most noise on a latent in its training (%(default)s)")
+    add("--mixed-share", type=float, default=0.25, help="of latents mixed with another digit's (%(default)s)")
     add("--latent-dim", type=int, default=256, help="(%(default)s)")
     add("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
     add("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
@@ -144,6 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"expected --train-digits of 1 or more, got {options.train_digits}")
     if not 0 <= options.latent_noise <= 100:
         raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
+    if not 0 <= options.mixed_share <= 1:
+        raise ValueError(f"expected --mixed-share from 0 to 1, got {options.mixed_share}")
     core.step_times(options.num_steps)
     train = train.subset(slice(0, options.train_digits))
     size, latent_dim, meta = train.pixels.shape[-1], options.latent_dim, torch.device("meta")
@@ -174,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
             core.plotting.save_png(samples, folder / "samples" / f"epoch_{epoch:03d}.png", columns=16)
 
     autoencoder = train_or_load("autoencoder", autoencoder, options, core.train_autoencoder, train, coder_config)
-    given = core.train_diffusion, train, autoencoder, config, options.latent_noise
+    given = core.train_diffusion, train, autoencoder, config, options.latent_noise, options.mixed_share
     model = train_or_load("diffusion", model, options, *given, each_epoch=save_samples)
     model.check_latents_from(autoencoder)
     if prior is not None:

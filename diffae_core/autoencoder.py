@@ -16,6 +16,9 @@ from diffae_core.training import Training, TrainingConfig
 from diffae_core.validation import check_count, check_images, check_latents, check_number
 
 
+AUTOENCODER = TrainingConfig(epochs=5)  # the recipe of the shipped autoencoder
+
+
 class SimpleAutoencoder(Model):
     """A convolutional autoencoder: image ``(N, 1, 28, 28)`` in [0, 1] <-> latent ``(N, latent_dim)``.
 
@@ -143,36 +146,50 @@ def _batches(dataset: Dataset, batch_size: int):
 def train_autoencoder(
     model: SimpleAutoencoder,
     digits: Digits,
-    config: TrainingConfig = TrainingConfig(epochs=5),
+    config: TrainingConfig = AUTOENCODER,
     latent_noise: float = 1.0,
+    mixed_share: float = 0.25,
 ) -> Training:
-    """A run that teaches the autoencoder to reconstruct digits from latents with noise, by mean squared error.
+    """A run that teaches the autoencoder to reconstruct digits from mixed and noisy latents, by mean squared error.
 
     The latents are kept at mean 0 and standard deviation 1 over each batch (batch normalisation without parameters,
     arXiv 1502.03167), so that the noise has a size; at the end :meth:`SimpleAutoencoder.normalise_latents` folds that
-    into the encoder. Among the digits that could have given a noisy latent, squared error is lowest for their average:
-    that is what the decoder learns to show.
+    into the encoder. Among the digits that could have given a latent, squared error is lowest for their average: that
+    is what the decoder learns to show.
 
     Args:
         model: the autoencoder to train.
         digits: the training digits.
         config: how to train.
         latent_noise: standard deviation of the noise on the latents, 0 or more.
+        mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, or no such number.
     """
     check_number(latent_noise, "latent_noise", 0, 100)
+    check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = as_images(pixels[index.to(pixels.device)])
         latents = batch_normalised(model.encoder(images))
-        noisy = latents + latent_noise * random_normal(latents.shape, latents.device, generator)
+        noise = random_normal(latents.shape, latents.device, generator)
+        noisy = mix_latents(latents, mixed_share, generator) + latent_noise * noise
         return F.mse_loss(model.decoder(noisy).float(), images)
 
-    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}"
+    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}, mixed_share {mixed_share:g}"
     return Training(model, batch_loss, len(digits), config, data, finish=lambda: model.normalise_latents(digits))
+
+
+def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator) -> Tensor:
+    """Move a share of a batch's latents towards the next one, by up to half of the way (uniform in [0, 1/2]).
+
+    So training shows what lies between digits: the half-way point of two comes up with the one as often as the other.
+    """
+    way = 0.5 * torch.rand(len(latents), 1, generator=generator)
+    mixed = torch.rand(len(latents), 1, generator=generator) < mixed_share
+    return torch.lerp(latents, latents.roll(1, dims=0), (way * mixed).to(latents))
 
 
 def batch_normalised(latents: Tensor) -> Tensor:

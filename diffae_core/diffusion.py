@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised
+from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, mix_latents
 from diffae_core.data import Digits, check_digits
 from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.devices import choose_device, random_normal, seeded
@@ -23,6 +23,9 @@ from diffae_core.validation import (
     check_times,
     check_values,
 )
+
+
+DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
 
 
 class DiffusionModel(Model):
@@ -298,19 +301,26 @@ class LatentDecoder(nn.Module):
 
 
 def noisy_latent_loss(
-    model: DiffusionModel, images: Tensor, latents: Tensor, latent_noise: float, generator: torch.Generator
+    model: DiffusionModel,
+    images: Tensor,
+    latents: Tensor,
+    latent_noise: float,
+    mixed_share: float,
+    generator: torch.Generator,
 ) -> Tensor:
-    """A batch's mean loss at random times, with noise on the latents (conditioning augmentation, arXiv 2106.15282).
+    """A batch's mean loss at random times, on mixed and noisy latents (conditioning augmentation, arXiv 2106.15282).
 
-    Each latent gets noise of its own standard deviation ``s``, uniform in [0, latent_noise]. Half of the time the model
-    is told ``s``, half of the time it has to find out by itself.
+    A share of the latents is mixed with another digit's (:func:`mix_latents`). Then each latent gets noise of its own
+    standard deviation ``s``, uniform in [0, latent_noise]. Half of the time the model is told ``s``, half of the time
+    it has to find out by itself.
     """
     device, count = images.device, len(images)
     noise = random_normal(images.shape, device, generator)
     times = torch.rand(count, generator=generator).to(device)
     s = latent_noise * torch.rand(count, generator=generator).to(device)
-    latents = latents + s[:, None] * random_normal(latents.shape, device, generator)
+    added = s[:, None] * random_normal(latents.shape, device, generator)
     told = torch.where(torch.rand(count, generator=generator).to(device) < 0.5, s, UNKNOWN)
+    latents = mix_latents(latents, mixed_share, generator) + added
     return model.loss(images, latents, times, noise, told).mean()
 
 
@@ -318,8 +328,9 @@ def train_diffusion(
     model: DiffusionModel,
     digits: Digits,
     autoencoder: SimpleAutoencoder,
-    config: TrainingConfig = TrainingConfig(),
+    config: TrainingConfig = DIFFUSION,
     latent_noise: float = 2.0,
+    mixed_share: float = 0.25,
 ) -> Training:
     """A run that teaches the diffusion model to take noise out of digits, given the frozen autoencoder's latents.
 
@@ -330,21 +341,24 @@ def train_diffusion(
         digits: the training digits.
         autoencoder: trained; it encodes the digits once.
         config: how to train.
-        latent_noise: the most noise on a latent, in standard deviations; 0 trains on exact latents alone.
+        latent_noise: the most noise on a latent, in standard deviations; 0 trains on latents without noise.
+        mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
     """
     check_number(latent_noise, "latent_noise", 0, 100)
+    check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     latents = autoencoder.encode_dataset(digits).tensors[0]
-    data = f"{fingerprint(digits.pixels, latents)}, latent_noise {latent_noise:g}"
+    data = f"{fingerprint(digits.pixels, latents)}, latent_noise {latent_noise:g}, mixed_share {mixed_share:g}"
     latents = check_latents(latents, model.latent_dim).to(model.device)
     model.latents_from = encoder_fingerprint(autoencoder)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
-        return noisy_latent_loss(model, as_images(pixels[index]), latents[index], latent_noise, generator)
+        images = as_images(pixels[index])
+        return noisy_latent_loss(model, images, latents[index], latent_noise, mixed_share, generator)
 
     return Training(model, batch_loss, len(digits), config, data)
 
@@ -353,8 +367,9 @@ def train_jointly(
     model: DiffusionModel,
     digits: Digits,
     autoencoder: SimpleAutoencoder,
-    config: TrainingConfig = TrainingConfig(),
+    config: TrainingConfig = DIFFUSION,
     latent_noise: float = 2.0,
+    mixed_share: float = 0.25,
 ) -> Training:
     """A run that trains the autoencoder's encoder and the diffusion model together, by the diffusion's loss alone.
 
@@ -362,25 +377,27 @@ def train_jointly(
     and standard deviation 1 as in :func:`train_autoencoder`; the autoencoder's decoder learns nothing.
 
     Args:
-        model, digits, config, latent_noise: as in :func:`train_diffusion`.
+        model, digits, config, latent_noise, mixed_share: as in :func:`train_diffusion`.
         autoencoder: its encoder is trained too, in place.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
     """
     check_number(latent_noise, "latent_noise", 0, 100)
+    check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     trained = EncoderAndDiffusion(autoencoder, model)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = as_images(pixels[index.to(pixels.device)])
-        return noisy_latent_loss(model, images, batch_normalised(trained.encoder(images)), latent_noise, generator)
+        latents = batch_normalised(trained.encoder(images))
+        return noisy_latent_loss(model, images, latents, latent_noise, mixed_share, generator)
 
     def finish() -> None:
         autoencoder.normalise_latents(digits)
         model.latents_from = encoder_fingerprint(autoencoder)
 
-    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}"
+    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}, mixed_share {mixed_share:g}"
     return Training(trained, batch_loss, len(digits), config, data, finish)
 
 

@@ -14,6 +14,8 @@ from diffae_core.training import Training, TrainingConfig
 from diffae_core.unet import TimeEmbedding
 from diffae_core.validation import check_count, check_generator, check_labels, check_latents, check_number
 
+# The recipe of the shipped prior.
+PRIOR = TrainingConfig(epochs=100, batch_size=256, learning_rate=2e-3, ema_decay=0.999)
 DROPPED_LABELS = 0.15  # share of the training labels that are hidden, so that one network is also unconditional
 
 
@@ -174,7 +176,7 @@ def train_latent_prior(
     prior: LatentPrior,
     digits: Digits,
     autoencoder: SimpleAutoencoder,
-    config: TrainingConfig = TrainingConfig(epochs=120, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+    config: TrainingConfig = PRIOR,
 ) -> Training:
     """A run that teaches the prior which latents digits have, and those of each class.
 

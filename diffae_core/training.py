@@ -113,9 +113,11 @@ class Training:
 
     def _set_learning_rate(self) -> float:
         """A straight rise, then half a cosine down: a function of the step alone, so that resuming needs no state."""
-        done = self.step / self.total_steps
-        rise = min(1.0, (self.step + 1) / (self.config.warmup * self.total_steps + 1))
-        fall = (1 + math.cos(math.pi * done)) / 2 if self.config.learning_rate_schedule == "cosine" else 1.0
+        warmup_steps = round(self.config.warmup * self.total_steps)
+        rise = min(1.0, (self.step + 1) / (warmup_steps + 1))
+        fall = 1.0
+        if self.config.learning_rate_schedule == "cosine" and self.step > warmup_steps:
+            fall = (1 + math.cos(math.pi * (self.step - warmup_steps) / (self.total_steps - warmup_steps))) / 2
         learning_rate = self.config.learning_rate * rise * fall
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
