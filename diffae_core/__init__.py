@@ -4,22 +4,22 @@ The names here are what one builds with. Formulas and drawing helpers stay in th
 ``core.metrics``, ``core.evaluation``, ``core.plotting``.
 """
 
-from diffae_core import checkpoints, evaluation, metrics, model, plotting, schedule, unet  # noqa: F401
+from diffae_core import evaluation, schedule, unet  # noqa: F401
 from diffae_core.autoencoder import SimpleAutoencoder, train_autoencoder
-from diffae_core.classifier import DigitClassifier, train_classifier
-from diffae_core.data import Digits, load_digits, load_mnist, load_sample
+from diffae_core.base import Training, TrainingConfig, choose_device, labelled_png, seeded
+from diffae_core.base import checkpoints as checkpoints
+from diffae_core.base import model as model
+from diffae_core.base import plotting as plotting
+from diffae_core.data import Digits, as_images, load_digits, load_mnist, load_sample, read_digit
 from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.demo import Demo
-from diffae_core.devices import choose_device, seeded
 from diffae_core.diffusion import DiffusionModel, LatentDecoder, to_pixels, train_diffusion, train_jointly
-from diffae_core.evaluation import in_batches, quality
+from diffae_core.evaluation import DigitClassifier, in_batches, quality, train_classifier
+from diffae_core.evaluation import metrics as metrics
 from diffae_core.export import export_onnx
-from diffae_core.images import as_images, read_digit
 from diffae_core.latents import class_directions, class_means, edit, lerp, principal_directions, slerp
-from diffae_core.plotting import labelled_png
 from diffae_core.prior import LatentPrior, train_latent_prior
 from diffae_core.schedule import CosineSchedule
-from diffae_core.training import Training, TrainingConfig
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy, train_last_layer
 from diffae_core.unet import ConditionalUNet
 

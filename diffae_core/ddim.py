@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffae_core.devices import random_normal
+from diffae_core.base.devices import random_normal
+from diffae_core.base.validation import check_choice, check_count
 from diffae_core.schedule import CosineSchedule
-from diffae_core.validation import check_choice, check_count
 
 # (x_t, diffusion times (N,), latents) -> (the predicted clean x_0, the predicted noise)
 Denoiser = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]

@@ -7,13 +7,13 @@ from PIL import Image
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checkpoints import atomic_write
-from diffae_core.data import Digits
+from diffae_core.base.checkpoints import atomic_write
+from diffae_core.base.devices import random_normal, seeded
+from diffae_core.base.plotting import enlarge, labelled_picture, save_png, tile
+from diffae_core.data.digits import Digits
 from diffae_core.ddim import ddim_steps, step_times
-from diffae_core.devices import random_normal, seeded
 from diffae_core.diffusion import DiffusionModel, to_pixels
 from diffae_core.latents import class_directions, edit, lerp
-from diffae_core.plotting import enlarge, labelled_picture, save_png, tile
 from diffae_core.prior import LatentPrior
 
 # Chosen on validation digits (docs/recipe.md): how far an edit moves, how much of it the prior makes anew, and how

@@ -6,15 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, mix_latents
-from diffae_core.data import Digits, check_digits
-from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, ddim_steps, step_times
-from diffae_core.devices import choose_device, random_normal, seeded
-from diffae_core.images import as_images
-from diffae_core.model import Model, encoder_fingerprint, fingerprint
-from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
-from diffae_core.training import Training, TrainingConfig
-from diffae_core.unet import UNKNOWN, ConditionalUNet
-from diffae_core.validation import (
+from diffae_core.base.devices import choose_device, random_normal, seeded
+from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
+from diffae_core.base.training import Training, TrainingConfig
+from diffae_core.base.validation import (
     check_count,
     check_generator,
     check_images,
@@ -23,7 +18,11 @@ from diffae_core.validation import (
     check_times,
     check_values,
 )
-
+from diffae_core.data.digits import Digits, check_digits
+from diffae_core.data.pictures import as_images
+from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, ddim_steps, step_times
+from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
+from diffae_core.unet import UNKNOWN, ConditionalUNet
 
 DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checkpoints import atomic_write
+from diffae_core.base.checkpoints import atomic_write
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.prior import LatentPrior
 

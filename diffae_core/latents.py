@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffae_core.validation import check_count, check_labels, check_latents
+from diffae_core.base.validation import check_count, check_labels, check_latents
 
 
 def class_means(latents: Tensor, labels: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits, check_digits
+from diffae_core.base.devices import choose_device, random_normal
+from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
+from diffae_core.base.training import Training, TrainingConfig
+from diffae_core.base.validation import check_count, check_generator, check_labels, check_latents, check_number
+from diffae_core.data.digits import Digits, check_digits
 from diffae_core.ddim import ddim_sample, step_times
-from diffae_core.devices import choose_device, random_normal
-from diffae_core.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
-from diffae_core.training import Training, TrainingConfig
 from diffae_core.unet import TimeEmbedding
-from diffae_core.validation import check_count, check_generator, check_labels, check_latents, check_number
 
 # The recipe of the shipped prior.
 PRIOR = TrainingConfig(epochs=100, batch_size=256, learning_rate=2e-3, ema_decay=0.999)

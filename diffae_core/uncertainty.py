@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from diffae_core.devices import random_normal, seeded
-from diffae_core.model import Model, fingerprint
-from diffae_core.training import Training, TrainingConfig
-from diffae_core.validation import (
+from diffae_core.base.devices import random_normal, seeded
+from diffae_core.base.model import Model, fingerprint
+from diffae_core.base.training import Training, TrainingConfig
+from diffae_core.base.validation import (
     check_choice,
     check_count,
     check_generator,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffae_core.validation import check_count
+from diffae_core.base.validation import check_count
 
 UNKNOWN = -1.0  # in place of a latent noise that the network is not told
 

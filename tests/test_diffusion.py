@@ -8,7 +8,7 @@ import torch
 from conftest import SMALL
 
 import diffae_core as core
-from diffae_core import validation
+from diffae_core.base import validation
 from diffae_core.unet import UNKNOWN
 
 

@@ -4,11 +4,11 @@ import ipywidgets as w
 import torch
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits
+from diffae_core.base.plotting import labelled_png
+from diffae_core.data.digits import Digits
 from diffae_core.latents import lerp
 from diffae_core.panels.base import Panel, zoom_for
 from diffae_core.panels.controls import another_class, digit_choice, slider
-from diffae_core.plotting import labelled_png
 
 
 class BlendPanel(Panel):

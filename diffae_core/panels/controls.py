@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import ipywidgets as w
 
-from diffae_core.data import Digits
+from diffae_core.data.digits import Digits
 
 LABEL = {"style": {"description_width": "106px"}}
 WIDE, NARROW = (

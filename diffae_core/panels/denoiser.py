@@ -4,12 +4,12 @@ import ipywidgets as w
 import torch
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits
-from diffae_core.devices import seeded
+from diffae_core.base.devices import seeded
+from diffae_core.base.plotting import labelled_png
+from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
 from diffae_core.panels.base import Panel, zoom_for
 from diffae_core.panels.controls import another_class, choice, digit_choice, slider
-from diffae_core.plotting import labelled_png
 
 OWN, OTHER, NONE = "its own", "another digit's", "none (all zeros)"
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits
-from diffae_core.devices import seeded
+from diffae_core.base.devices import seeded
+from diffae_core.data.digits import Digits
 from diffae_core.latents import class_directions, class_means, edit, principal_directions
 
 

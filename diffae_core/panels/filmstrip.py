@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits
-from diffae_core.devices import seeded
+from diffae_core.base.devices import seeded
+from diffae_core.base.plotting import labelled_picture, png_bytes, stack
+from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
 from diffae_core.panels.base import Panel, on_page, zoom_for
 from diffae_core.panels.controls import digit_choice, slider
-from diffae_core.plotting import labelled_picture, png_bytes, stack
 
 SHOWN = 8  # steps in the strip
 MOST_PREVIEWED = 10  # steps while a slider moves

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.data import Digits
+from diffae_core.base.devices import seeded
+from diffae_core.base.plotting import enlarge, labelled_png, tile
+from diffae_core.data.digits import Digits
 from diffae_core.demo import save_gif
-from diffae_core.devices import seeded
 from diffae_core.diffusion import DiffusionModel, to_pixels
 from diffae_core.latents import lerp, slerp
 from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, Panel, fitting_prior, new_path, zoom_for
 from diffae_core.panels.controls import another_class, choice, digit_choice, slider, switch
-from diffae_core.plotting import enlarge, labelled_png, tile
 from diffae_core.prior import LatentPrior
 
 GIF_FRAMES = 25

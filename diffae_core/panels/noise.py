@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from diffae_core.data import Digits
-from diffae_core.devices import seeded
+from diffae_core.base.devices import seeded
+from diffae_core.base.plotting import labelled_picture, png_bytes, stack
+from diffae_core.data.digits import Digits
 from diffae_core.diffusion import to_pixels
 from diffae_core.panels.base import Panel
 from diffae_core.panels.controls import slider
-from diffae_core.plotting import labelled_picture, png_bytes, stack
 from diffae_core.schedule import CosineSchedule, noisy_image
 
 COLOURS = ("#1f77b4", "#ff7f0e")  # of the signal rate and the noise rate

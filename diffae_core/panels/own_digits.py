@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffae_core.devices import seeded
-from diffae_core.images import read_digit
+from diffae_core.base.devices import seeded
+from diffae_core.data.pictures import read_digit
 from diffae_core.panels.base import INVERSION, Panel
 from diffae_core.panels.canvas import Canvas, digit_of_strokes
 from diffae_core.panels.controls import line, slider

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.checkpoints import atomic_write
-from diffae_core.data import Digits
-from diffae_core.devices import seeded
+from diffae_core.base.checkpoints import atomic_write
+from diffae_core.base.devices import seeded
+from diffae_core.base.plotting import labelled_picture, png_bytes, stack
+from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
 from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, fitting_prior, new_path, zoom_for
 from diffae_core.panels.controls import choice, digit_choice, slider, switch
 from diffae_core.panels.directions import Directions
 from diffae_core.panels.own_digits import OwnDigitsPanel
-from diffae_core.plotting import labelled_picture, png_bytes, stack
 from diffae_core.prior import LatentPrior
 
 NOISED, INVERTED = "the digit, noised", "its inverted noise"

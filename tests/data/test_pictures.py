@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 import diffae_core as core
-from diffae_core import images
+from diffae_core.data import pictures as images
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 AS_FLOAT = torch.from_numpy(GREY).float()[None, None] / 255

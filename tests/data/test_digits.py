@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import diffae_core as core
-from diffae_core import data, mnist
+from diffae_core.data import digits as data
+from diffae_core.data import mnist
 
 # md5 of pixels and labels
 MNIST_TRAIN = "712e52944104779e0910b9bedfba808d"

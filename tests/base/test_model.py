@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import diffae_core as core
-from diffae_core.devices import has_fast_bfloat16
+from diffae_core.base.devices import has_fast_bfloat16
 
 KINDS = [core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior, core.DigitClassifier]
 

@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffae_core.data import Digits, check_digits
-from diffae_core.devices import choose_device
-from diffae_core.images import as_images
-from diffae_core.model import Model, fingerprint
-from diffae_core.training import Training, TrainingConfig
-from diffae_core.validation import check_count, check_images, check_labels
+from diffae_core.base.devices import choose_device
+from diffae_core.base.model import Model, fingerprint
+from diffae_core.base.training import Training, TrainingConfig
+from diffae_core.base.validation import check_count, check_images, check_labels
+from diffae_core.data.digits import Digits, check_digits
+from diffae_core.data.pictures import as_images
 
 MOST_SHIFT = 3  # pixels, by which training images are moved
 

@@ -5,7 +5,7 @@ import torch
 from conftest import SMALL
 
 import diffae_core as core
-from diffae_core import checkpoints
+from diffae_core.base import checkpoints
 
 
 def test_missing(tmp_path):

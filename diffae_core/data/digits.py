@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from diffae_core import mnist
-from diffae_core.devices import seeded
-from diffae_core.images import as_images, fit_square, open_grey, to_tensor, to_unit
-from diffae_core.validation import check_choice, check_count
+from diffae_core.base.devices import seeded
+from diffae_core.base.validation import check_choice, check_count
+from diffae_core.data import mnist
+from diffae_core.data.pictures import as_images, fit_square, open_grey, to_tensor, to_unit
 
 SPLITS = ("train", "validation", "test")
-SAMPLE_FILE = Path(__file__).parent / "samples" / "mnist_5k.npz"
+SAMPLE_FILE = Path(__file__).parent.parent / "samples" / "mnist_5k.npz"
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 HELD_OUT_SHARE = 1 / 12  # of MNIST's 60,000 training digits: 5,000 for validation
 # How folders and arrays of one's own may be called.

@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffae_core.checkpoints import atomic_write
-from diffae_core.validation import check_count, check_tensor
+from diffae_core.base.checkpoints import atomic_write
+from diffae_core.base.validation import check_count, check_tensor
 
 
 def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:

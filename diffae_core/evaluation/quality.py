@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.classifier import DigitClassifier
-from diffae_core.data import Digits
-from diffae_core.devices import random_normal, seeded
+from diffae_core.base.devices import random_normal, seeded
+from diffae_core.base.validation import check_count, check_generator, check_images, check_latents, check_times
+from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.metrics import frechet_distance, precision_recall
-from diffae_core.validation import check_count, check_generator, check_images, check_latents, check_times
+from diffae_core.evaluation.classifier import DigitClassifier
+from diffae_core.evaluation.metrics import frechet_distance, precision_recall
 
 NOISES = (0.5, 1.0, 2.0)  # added to the latents, in standard deviations
 

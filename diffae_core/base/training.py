@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffae_core import checkpoints
-from diffae_core.devices import has_fast_bfloat16, seeded
-from diffae_core.validation import check_choice, check_count, check_number
+from diffae_core.base import checkpoints
+from diffae_core.base.devices import has_fast_bfloat16, seeded
+from diffae_core.base.validation import check_choice, check_count, check_number
 
 # (indices of this batch's examples, where its randomness comes from) -> the batch's mean loss
 BatchLoss = Callable[[Tensor, torch.Generator], Tensor]

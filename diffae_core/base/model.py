@@ -7,10 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from diffae_core import checkpoints
-from diffae_core.validation import check_default_dtype
+from diffae_core.base import checkpoints
+from diffae_core.base.validation import check_default_dtype
 
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 class Model(nn.Module):
