@@ -13,11 +13,11 @@ from diffae_core.base import plotting as plotting
 from diffae_core.data import Digits, as_images, load_digits, load_mnist, load_sample, read_digit
 from diffae_core.ddim import ddim_invert, ddim_sample, ddim_steps, step_times
 from diffae_core.demo import Demo
-from diffae_core.diffusion import DiffusionModel, LatentDecoder, to_pixels, train_diffusion, train_jointly
+from diffae_core.diffusion import DiffusionModel, to_pixels, train_diffusion, train_jointly
 from diffae_core.evaluation import DigitClassifier, in_batches, quality, train_classifier
 from diffae_core.evaluation import metrics as metrics
 from diffae_core.export import export_onnx
-from diffae_core.latents import class_directions, class_means, edit, lerp, principal_directions, slerp
+from diffae_core.latents import class_directions, class_means, edit, lerp, principal_directions, slerp, turn
 from diffae_core.prior import LatentPrior, train_latent_prior
 from diffae_core.schedule import CosineSchedule
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy, train_last_layer
@@ -33,7 +33,6 @@ __all__ = [
     "DiffusionModel",
     "DigitClassifier",
     "Digits",
-    "LatentDecoder",
     "LatentPrior",
     "SimpleAutoencoder",
     "Training",
@@ -68,4 +67,5 @@ __all__ = [
     "train_jointly",
     "train_last_layer",
     "train_latent_prior",
+    "turn",
 ]

@@ -81,11 +81,20 @@ def ddim_steps(
         yield x, clean
 
 
-def ddim_sample(denoiser: Denoiser, x: Tensor, times: Tensor, latents: Tensor | None = None, **settings) -> Tensor:
+def ddim_sample(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    latents: Tensor | None = None,
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    schedule: CosineSchedule = CosineSchedule(),
+) -> Tensor:
     """The last x of :func:`ddim_steps`, with the same arguments: clean, in the denoiser's own scale."""
-    for x_t, _ in ddim_steps(denoiser, x, times, latents, **settings):  # noqa: B007 (the last one is wanted)
-        pass
-    return x_t
+    for x_t, _ in ddim_steps(denoiser, x, times, latents, eta=eta, generator=generator, schedule=schedule):
+        x = x_t
+    return x
 
 
 def ddim_invert(

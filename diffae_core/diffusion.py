@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, mix_latents
-from diffae_core.base.devices import choose_device, random_normal, seeded
+from diffae_core.base.devices import choose_device, random_normal
 from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import (
@@ -20,11 +20,15 @@ from diffae_core.base.validation import (
 )
 from diffae_core.data.digits import Digits, check_digits
 from diffae_core.data.pictures import as_images
-from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, ddim_steps, step_times
+from diffae_core.ddim import Denoiser, ddim_invert, ddim_steps, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import UNKNOWN, ConditionalUNet
 
 DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
+# How digits are decoded and inverted where nothing else is said; docs/recipe.md has what more steps buy.
+NUM_STEPS = 20
+SPACING = "uniform"
+CORRECTIONS = 0
 
 
 class DiffusionModel(Model):
@@ -33,9 +37,15 @@ class DiffusionModel(Model):
     Images are in [0, 1] at every entry point; inside, and in what ``add_noise`` gives, they are in [-1, 1] plus noise.
     A freshly built model generates noise: train it, or load weights with ``from_pretrained``.
 
-    It is trained on latents with noise, so that a latent *near* a digit's decodes to a digit too. Every method that
-    decodes takes ``latent_noise``: how much noise the latents are taken to hold, in standard deviations. None: that
-    is left to the network; 0: take them literally; up to 2: only roughly. A number, or one for each image, ``(N,)``.
+    The methods share these arguments:
+
+    - ``latents``: ``(N, latent_dim)`` from the autoencoder's ``encode``, or changed as you like.
+    - ``num_steps``: DDIM steps S from the start to the clean image.
+    - ``eta``: 0 for the one image that DDIM settles on, up to 1 for another sample each time, as in DDPM.
+    - ``spacing``: "quadratic" or "uniform": how the steps divide the time (:func:`step_times`).
+    - ``generator``: where x_T, and the fresh noise of eta > 0, come from.
+    - ``latent_noise``: how much noise the latents are taken to hold, in standard deviations; a number or ``(N,)``.
+      None: the network judges by itself; 0: take them literally; up to 2: only roughly.
 
     All methods raise a TypeError or ValueError for a wrong shape, dtype or value, and say what was wanted. Image values
     outside [0, 1] only warn, once.
@@ -48,7 +58,7 @@ class DiffusionModel(Model):
         latent_dim: numbers in a latent.
         image_size: height and width of the images; a multiple of 4.
         device: where to live; None chooses CUDA, MPS or the CPU.
-        network: another network in the U-Net's place, called like it; such a model can't be loaded by from_pretrained.
+        network: another network in the U-Net's place, called like it; from_pretrained cannot load such a model.
     """
 
     pretrained_file = "diffusion_model.pt"
@@ -65,15 +75,16 @@ class DiffusionModel(Model):
         network: nn.Module | None = None,
     ):
         super().__init__()
+        self.latent_dim = check_count(latent_dim, "latent_dim")
+        self.image_size = check_count(image_size, "image_size", multiple_of=4)
         self.config = {
-            "time_embedding_dim": time_embedding_dim,
-            "feature_embedding_dim": feature_embedding_dim,
-            "widths": tuple(widths),
-            "block_depth": block_depth,
-            "latent_dim": latent_dim,
-            "image_size": image_size,
+            "time_embedding_dim": check_count(time_embedding_dim, "time_embedding_dim", multiple_of=2),
+            "feature_embedding_dim": check_count(feature_embedding_dim, "feature_embedding_dim", multiple_of=4),
+            "widths": tuple(check_count(width, "each of widths") for width in widths),
+            "block_depth": check_count(block_depth, "block_depth"),
+            "latent_dim": self.latent_dim,
+            "image_size": self.image_size,
         }
-        self.latent_dim, self.image_size = latent_dim, image_size
         self.network = ConditionalUNet(**self.config) if network is None else network
         self.schedule = CosineSchedule()
         self.to(choose_device(device))
@@ -104,10 +115,10 @@ class DiffusionModel(Model):
         noisy: Tensor,
         latents: Tensor,
         diffusion_time: float | Tensor = 0.7,
-        num_steps: int = 20,
+        num_steps: int = NUM_STEPS,
         *,
         eta: float = 0.0,
-        spacing: str = "uniform",
+        spacing: str = SPACING,
         generator: torch.Generator | None = None,
         latent_noise: float | Tensor | None = None,
     ) -> Tensor:
@@ -115,30 +126,24 @@ class DiffusionModel(Model):
 
         Args:
             noisy: ``(N, 1, 28, 28)`` from ``add_noise``.
-            latents: ``(N, latent_dim)`` from the autoencoder's ``encode``, or changed as you like.
             diffusion_time: the time that ``add_noise`` was given.
-            num_steps: DDIM steps from there to 0.
-            eta: 0 for the one image that DDIM settles on, up to 1 for another sample each time, as in DDPM.
-            spacing: "uniform" or "quadratic": how the steps divide the time (:func:`step_times`).
-            generator: where the fresh noise of eta > 0 comes from.
-            latent_noise: how roughly to take the latents, 0 to 2; None leaves that to the network.
+            latents, num_steps, eta, spacing, generator, latent_noise: see the class.
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
         """
         noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
         start = check_times(diffusion_time, len(noisy), self.device)
-        denoiser = self._denoiser(latents, len(noisy), latent_noise)
-        return self._sample(denoiser, noisy, step_times(num_steps, spacing, start), eta, generator)
+        times = step_times(num_steps, spacing, start)
+        return self._sample(noisy, times, latents, eta, generator, latent_noise)
 
-    @torch.no_grad()
     def generate(
         self,
         latents: Tensor,
-        num_steps: int = 20,
+        num_steps: int = NUM_STEPS,
         *,
         eta: float = 0.0,
-        spacing: str = "uniform",
+        spacing: str = SPACING,
         generator: torch.Generator | None = None,
         x_T: Tensor | None = None,
         latent_noise: float | Tensor | None = None,
@@ -146,32 +151,35 @@ class DiffusionModel(Model):
     ) -> Tensor:
         """Generate the digits that ``latents`` describe, from pure noise x_T.
 
+        Gradients flow to latents that ask for them (``latents.requires_grad``); that takes memory for all steps.
+
         Args:
-            latents: ``(N, latent_dim)``.
-            num_steps, eta, spacing, latent_noise: as in ``denoise_with_latent``.
-            generator: where x_T, and the fresh noise of eta > 0, come from.
-            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives; None samples it.
+            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives, or ``(1, 1, 28, 28)`` for all
+                latents alike; None samples it.
             callback: called after each step as ``callback(step, x_t, x_0)``, both in [-1, 1] plus noise.
+            latents, num_steps, eta, spacing, generator, latent_noise: see the class.
 
         Returns:
             Images ``(N, 1, 28, 28)`` in [0, 1].
         """
+        count = len(check_latents(latents, self.latent_dim))
         if x_T is None:
-            shape = (len(check_latents(latents, self.latent_dim)), 1, self.image_size, self.image_size)
+            shape = (count, 1, self.image_size, self.image_size)
             x_T = random_normal(shape, self.device, check_generator(generator))
         x_T = check_images(x_T, self.image_size, noisy=True).to(self.device)
-        denoiser = self._denoiser(latents, len(x_T), latent_noise)
-        return self._sample(denoiser, x_T, step_times(num_steps, spacing), eta, generator, callback)
+        x_T = x_T.expand(count, -1, -1, -1) if len(x_T) == 1 else x_T
+        with torch.set_grad_enabled(torch.is_grad_enabled() and latents.requires_grad):
+            return self._sample(x_T, step_times(num_steps, spacing), latents, eta, generator, latent_noise, callback)
 
     @torch.no_grad()
     def invert(
         self,
         images: Tensor,
         latents: Tensor,
-        num_steps: int = 100,
+        num_steps: int = NUM_STEPS,
         *,
-        corrections: int = 0,
-        spacing: str = "uniform",
+        corrections: int = CORRECTIONS,
+        spacing: str = SPACING,
         latent_noise: float | Tensor | None = None,
     ) -> Tensor:
         """The noise x_T from which ``generate`` gives these images again: DDIM inversion (:func:`ddim_invert`).
@@ -182,7 +190,7 @@ class DiffusionModel(Model):
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
             latents: ``(N, latent_dim)``, theirs; with other latents, x_T takes up what these do not say.
-            num_steps, spacing, latent_noise: those of the ``generate`` to come.
+            num_steps, spacing, latent_noise: those of the ``generate`` to come; see the class.
             corrections: fixed-point iterations for each step; each costs as much as the step itself.
 
         Returns:
@@ -190,8 +198,9 @@ class DiffusionModel(Model):
             noise, with many steps or corrections; with few, it is too smooth.
         """
         images = check_images(images, self.image_size).to(self.device)
-        denoiser, times = self._denoiser(latents, len(images), latent_noise), step_times(num_steps, spacing)
         check_count(corrections, "corrections", at_least=0)
+        denoiser = self._denoiser(latents, len(images), latent_noise)
+        times = step_times(num_steps, spacing)
         return ddim_invert(denoiser, 2 * images - 1, times, corrections=corrections, schedule=self.schedule)
 
     def denoise_once(
@@ -204,13 +213,13 @@ class DiffusionModel(Model):
         """Evaluate the U-Net once: the predicted ``(x_0, noise)``, in the diffusion's scale; differentiable.
 
         The U-Net predicts the velocity ``v`` (arXiv 2202.00512); ``x_0 = signal_rate * x_t - noise_rate * v`` and
-        ``noise = noise_rate * x_t + signal_rate * v``. It is a denoiser as :func:`ddim_steps` takes one.
+        ``noise = noise_rate * x_t + signal_rate * v``. The arguments are in the order in which :func:`ddim_steps` calls
+        a denoiser.
 
         Args:
             noisy: x_t, ``(N, 1, 28, 28)``.
             diffusion_time: in [0, 1], a number or ``(N,)``.
-            latents: ``(N, latent_dim)``.
-            latent_noise: how roughly to take the latents, 0 to 2; None leaves that to the network.
+            latents, latent_noise: see the class.
         """
         noisy = check_images(noisy, self.image_size, noisy=True).to(self.device)
         times = check_times(diffusion_time, len(noisy), self.device)
@@ -228,30 +237,38 @@ class DiffusionModel(Model):
             latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
             noise: standard normal, of the images' shape.
-            latent_noise: what the U-Net is told of the latents' noise, ``(N,)``, -1 where nothing; None tells nothing.
+            latent_noise: the ``latent_noise`` that the U-Net is given, ``(N,)``; -1 where it is given none, None for
+                none at all.
         """
-        clean, rates = 2 * images - 1, self.schedule.rates(times, ndim=4)
-        told = torch.full_like(times, UNKNOWN) if latent_noise is None else latent_noise
-        predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents, told)
+        clean = 2 * images - 1
+        rates = self.schedule.rates(times, ndim=4)
+        if latent_noise is None:
+            latent_noise = torch.full_like(times, UNKNOWN)
+        predicted = self.network(noisy_image(clean, noise, *rates), rates[1].flatten(), latents, latent_noise)
         return (predicted.float() - velocity(clean, noise, *rates)).square().mean(dim=(1, 2, 3))
 
     def _denoiser(self, latents: Tensor, count: int, latent_noise: float | Tensor | None) -> Denoiser:
         """A denoiser for the sampler; what depends on the latents alone is computed here, once for all its steps."""
         latents = check_latents(latents, self.latent_dim, count).to(self.device)
-        told = torch.full((count,), UNKNOWN, device=self.device)
-        if latent_noise is not None:
-            told = check_values(latent_noise, count, self.device, "latent_noise of 0 or more", 0, 100)
-        read = self.network.read(latents) if isinstance(self.network, ConditionalUNet) else latents
+        if latent_noise is None:
+            latent_noise = torch.full((count,), UNKNOWN, device=self.device)
+        else:
+            latent_noise = check_values(latent_noise, count, self.device, "latent_noise of 0 or more", 0, 100)
+        condition = self.network.read(latents) if isinstance(self.network, ConditionalUNet) else latents
 
         def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
             rates = self.schedule.rates(times, ndim=4)
-            return from_velocity(x_t, self.network(x_t, rates[1].flatten(), read, told), *rates)
+            v = self.network(x_t, rates[1].flatten(), condition, latent_noise)
+            return from_velocity(x_t, v, *rates)
 
         return denoiser
 
-    def _sample(self, denoiser, x, times, eta, generator, callback=None) -> Tensor:
-        settings = {"eta": check_number(eta, "eta", 0, 1), "generator": check_generator(generator)}
-        for step, (x_t, x_0) in enumerate(ddim_steps(denoiser, x, times, schedule=self.schedule, **settings), start=1):
+    def _sample(self, x, times, latents, eta, generator, latent_noise, callback=None) -> Tensor:
+        denoiser = self._denoiser(latents, len(x), latent_noise)
+        eta = check_number(eta, "eta", 0, 1)
+        generator = check_generator(generator)
+        steps = ddim_steps(denoiser, x, times, eta=eta, generator=generator, schedule=self.schedule)
+        for step, (x_t, x_0) in enumerate(steps, start=1):
             if callback is not None:
                 callback(step, x_t, x_0)
         return to_pixels(x_t)
@@ -260,43 +277,6 @@ class DiffusionModel(Model):
 def to_pixels(x: Tensor) -> Tensor:
     """From the diffusion's scale, [-1, 1] and noise beyond it, to images in [0, 1]."""
     return ((x + 1) / 2).clamp(0, 1)
-
-
-class LatentDecoder(nn.Module):
-    """Latents -> images through the diffusion model, always from the same noise: what differs is due to z alone.
-
-    Gradients with respect to z flow where z asks for them (``z.requires_grad``); that takes memory for all steps.
-
-    Args:
-        diffusion_model: trained.
-        num_steps, spacing, latent_noise: as in :meth:`DiffusionModel.generate`, at eta 0.
-        x_T: the noise, ``(1, 1, 28, 28)`` for all latents alike, or one for each; None takes that of seed 0.
-    """
-
-    def __init__(
-        self,
-        diffusion_model: DiffusionModel,
-        num_steps: int = 20,
-        *,
-        spacing: str = "uniform",
-        x_T: Tensor | None = None,
-        latent_noise: float | None = None,
-    ):
-        super().__init__()
-        self.diffusion_model, self.latent_noise = diffusion_model, latent_noise
-        self.times = step_times(num_steps, spacing)
-        size = diffusion_model.image_size
-        x_T = random_normal((1, 1, size, size), torch.device("cpu"), seeded(0)) if x_T is None else x_T
-        self.register_buffer("x_T", check_images(x_T, size, noisy=True).detach().clone(), persistent=False)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]."""
-        model, count = self.diffusion_model, len(z) if len(self.x_T) == 1 else len(self.x_T)
-        check_latents(z, model.latent_dim, count)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
-            denoiser, x_T = model._denoiser(z, count, self.latent_noise), self.x_T.to(model.device)
-            x_T = x_T.expand(count, -1, -1, -1)
-            return to_pixels(ddim_sample(denoiser, x_T, self.times, schedule=model.schedule))
 
 
 def noisy_latent_loss(
@@ -313,14 +293,15 @@ def noisy_latent_loss(
     standard deviation ``s``, uniform in [0, latent_noise]. Half of the time the model is told ``s``, half of the time
     it has to find out by itself.
     """
-    device, count = images.device, len(images)
+    device = images.device
+    count = len(images)
     noise = random_normal(images.shape, device, generator)
     times = torch.rand(count, generator=generator).to(device)
     s = latent_noise * torch.rand(count, generator=generator).to(device)
     added = s[:, None] * random_normal(latents.shape, device, generator)
-    told = torch.where(torch.rand(count, generator=generator).to(device) < 0.5, s, UNKNOWN)
+    is_told = torch.rand(count, generator=generator).to(device) < 0.5
     latents = mix_latents(latents, mixed_share, generator) + added
-    return model.loss(images, latents, times, noise, told).mean()
+    return model.loss(images, latents, times, noise, torch.where(is_told, s, UNKNOWN)).mean()
 
 
 def train_diffusion(
@@ -350,9 +331,10 @@ def train_diffusion(
     check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     latents = autoencoder.encode_dataset(digits).tensors[0]
-    data = f"{fingerprint(digits.pixels, latents)}, latent_noise {latent_noise:g}, mixed_share {mixed_share:g}"
     latents = check_latents(latents, model.latent_dim).to(model.device)
     model.latents_from = encoder_fingerprint(autoencoder)
+    data = f"{fingerprint(digits.pixels)}, encoder {model.latents_from}, latent_noise {latent_noise:g}"
+    data = f"{data}, mixed_share {mixed_share:g}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)

@@ -1,8 +1,11 @@
 """Notebook 05: ways to move in the space of latents, and between two pictures of noise."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from diffae_core.base.devices import random_normal
 from diffae_core.base.validation import check_count, check_labels, check_latents
 
 
@@ -12,7 +15,10 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
     """
-    labels = _check_classes(latents, labels)
+    labels = _check_labels(latents, labels)
+    missing = sorted(set(range(int(labels.max()))) - set(labels.tolist()))
+    if missing:
+        raise ValueError(f"expected an example of each class, got none of {missing}: renumber the labels without them")
     return torch.stack([latents[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])
 
 
@@ -37,31 +43,35 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
 
 
 def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
-    """For each class the direction in which a linear classifier's certainty of it rises fastest, one unit long.
+    """For each class the direction in which a linear classifier's logit of it rises fastest, one unit long.
 
     scikit-learn's logistic regression on the latents as they are, which have mean 0 and standard deviation 1: the
     classifier of the Diffusion Autoencoders paper (arXiv 2111.15640), one weight vector a class.
 
     Args:
         latents: ``(N, latent_dim)``.
-        labels: ``(N,)`` of 0 to C - 1, each with an example, C of 2 or more.
+        labels: ``(N,)`` of 0 to C - 1, two or more of them with an example.
 
     Returns:
-        ``(C, latent_dim)``: move along row k with :func:`edit`.
+        ``(C, latent_dim)``: move along row k with :func:`edit`. A class without an example has a row of zeros, along
+        which nothing moves.
 
     Raises:
-        TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
+        TypeError, ValueError: not such latents or labels, counts that do not match, or fewer than two classes.
     """
     from sklearn.linear_model import LogisticRegression  # when first used: importing the package stays quick
 
-    labels = _check_classes(latents, labels)
-    check_count(int(labels.max()) + 1, "the number of classes", at_least=2)
+    labels = _check_labels(latents, labels)
+    classes = labels.unique().cpu()
+    check_count(len(classes), "the number of classes with an example", at_least=2)
     # Regularised so strongly that it keeps to the directions in which digits do vary.
     probe = LogisticRegression(C=0.4 / len(latents), max_iter=300)
     probe.fit(latents.detach().cpu().numpy(), labels.cpu().numpy())
     weights = torch.from_numpy(probe.coef_).float()
     weights = torch.cat([-weights, weights]) if len(weights) == 1 else weights  # of two classes it gives one row
-    return torch.nn.functional.normalize(weights, dim=1)
+    directions = torch.zeros(int(classes[-1]) + 1, latents.shape[1])
+    directions[classes] = torch.nn.functional.normalize(weights, dim=1)
+    return directions
 
 
 def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
@@ -72,10 +82,10 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
 
     Args:
         latents: ``(N, latent_dim)``.
-        direction: ``(latent_dim,)``, or one for each latent, ``(N, latent_dim)``; not of length 0.
+        direction: ``(latent_dim,)``, or one for each latent, ``(N, latent_dim)``; zeros move nothing.
         strength: in standard deviations; below 0 to go the other way.
     """
-    unit = direction / direction.norm(dim=-1, keepdim=True)
+    unit = torch.nn.functional.normalize(direction, dim=-1)
     return latents + (strength * latents.shape[-1] ** 0.5 * unit).to(latents)
 
 
@@ -93,19 +103,47 @@ def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     ``sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b`` with the angle between a and b, of each
     row of ``(N, ...)`` (DDIM, arXiv 2010.02502, appendix D.5). Where the two are parallel it is the straight line. A
     share ``(S, 1, 1, 1)`` between noises ``(1, 1, 28, 28)`` gives S points on the arc.
+
+    Raises:
+        ValueError: ``a`` and ``b`` without a dimension for the batch.
     """
+    _check_batch(a, b)
     cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).clamp(-1, 1)
     angle = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))
     arc = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / angle.sin().clamp(min=1e-6)
     return torch.where(angle.sin() < 1e-4, lerp(a, b, share), arc)
 
 
-def _check_classes(latents: Tensor, labels: Tensor) -> Tensor:
-    """The labels on the latents' device, if each class from 0 to the largest has an example."""
+def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) -> Tensor:
+    """Another handwriting: ``cos(angle) z_T + sin(angle) noise``, with random noise at a right angle to z_T, as long.
+
+    The length stays, and each angle is one step away from the handwriting: 0 changes nothing, pi / 2 forgets it.
+
+    Args:
+        z_T: ``(N, latent_dim)``, from :meth:`LatentPrior.invert`.
+        angle: in radians.
+        generator: where the noise comes from; the same noise gives an arc of handwritings as the angle grows.
+
+    Raises:
+        ValueError: z_T without a dimension for the batch.
+    """
+    _check_batch(z_T)
+    noise = random_normal(z_T.shape, z_T.device, generator)
+    unit = z_T / z_T.norm(dim=-1, keepdim=True)
+    noise = noise - (noise * unit).sum(dim=-1, keepdim=True) * unit
+    noise = noise * (z_T.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+    return math.cos(angle) * z_T + math.sin(angle) * noise
+
+
+def _check_batch(*tensors: Tensor) -> None:
+    for tensor in tensors:
+        if tensor.ndim < 2:
+            raise ValueError(f"expected rows (N, ...), one for each digit, got {tuple(tensor.shape)}: add [None]")
+
+
+def _check_labels(latents: Tensor, labels: Tensor) -> Tensor:
+    """The labels on the latents' device, if there is one whole number from 0 for each latent."""
     check_latents(latents)
     whole = isinstance(labels, Tensor) and labels.numel() and not (labels.is_floating_point() or labels.is_complex())
     classes = int(labels.max()) + 1 if whole else 10
-    labels = check_labels(labels, len(latents), classes).to(latents.device)
-    if missing := sorted(set(range(classes)) - set(labels.tolist())):
-        raise ValueError(f"expected examples of all classes up to {classes - 1}, got none of {missing}: take more")
-    return labels
+    return check_labels(labels, len(latents), classes).to(latents.device)

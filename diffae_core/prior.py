@@ -10,7 +10,7 @@ from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_generator, check_labels, check_latents, check_number
 from diffae_core.data.digits import Digits, check_digits
-from diffae_core.ddim import ddim_sample, step_times
+from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import TimeEmbedding
 
@@ -20,12 +20,25 @@ DROPPED_LABELS = 0.15  # share of the training labels that are hidden, so that o
 
 
 class LatentPrior(Model):
-    """A DDIM over latents: noise ``(N, latent_dim)`` -> latents that digits might have, of a wanted class or of any.
+    """A DDIM over latents: noise z_T ``(N, latent_dim)`` <-> latents of digits, of a wanted class or of any.
 
-    The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of
-    linear layers; each sees its noisy input again beside what the layer before it made, and time and label scale it.
+    The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of linear
+    layers; each sees its noisy input again beside what the layer before it made, and time and label scale it.
 
-    Its methods raise a TypeError or ValueError for a wrong shape, label or value, and say what was wanted.
+    At eta 0 it is a map that can be run backwards. ``invert`` finds the noise z_T that the label turns into a latent,
+    and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another digit in
+    the same hand, and ``generate(turn(z_T, angle), labels)`` the same digit in another.
+
+    The methods share these arguments:
+
+    - ``labels``: a number for all, or ``(N,)``; None hides the label.
+    - ``guidance``: 1 follows the labels as trained, 0 ignores them; more exaggerates what they change, at the cost of
+      variety (classifier-free guidance, arXiv 2207.12598).
+    - ``num_steps``: DDIM steps, uniform; each is cheap here.
+    - ``eta``: 0 is deterministic. The fresh noise of eta 1 lets later steps correct what earlier ones got wrong.
+    - ``generator``: where all noise comes from.
+
+    They raise a TypeError or ValueError for a wrong shape, label or value, and say what was wanted.
 
     Args:
         latent_dim: numbers in a latent.
@@ -72,10 +85,11 @@ class LatentPrior(Model):
         The label ``num_classes`` stands for none.
         """
         condition = self.time_embedding(noise_rate) + self.label_embedding(labels)  # (N, 32)
-        h = x[:, :0]  # nothing beside x in the first layer
+        inputs = x
         for layer, norm, scale in zip(self.layers, self.norms, self.scales):
-            h = F.silu(norm(layer(torch.cat([h, x], dim=1))) * (1 + scale(condition)))  # (N, width)
-        return self.head(torch.cat([h, x], dim=1))
+            h = F.silu(norm(layer(inputs)) * (1 + scale(condition)))  # (N, width)
+            inputs = torch.cat([h, x], dim=1)
+        return self.head(inputs)
 
     def loss(self, latents: Tensor, times: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on latents.
@@ -91,6 +105,45 @@ class LatentPrior(Model):
         return (predicted.float() - velocity(latents, noise, *rates)).square().mean(dim=1)
 
     @torch.no_grad()
+    def generate(
+        self,
+        z_T: Tensor,
+        labels: int | Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        num_steps: int = 50,
+        eta: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The latents ``(N, latent_dim)`` to which the noise z_T ``(N, latent_dim)`` and the labels lead.
+
+        Hand them to :meth:`DiffusionModel.generate`. For the other arguments see the class.
+        """
+        z_T = check_latents(z_T, self.latent_dim).to(self.device)
+        return self._sample(z_T, step_times(num_steps), labels, guidance, eta, generator)
+
+    @torch.no_grad()
+    def invert(
+        self, latents: Tensor, labels: int | Tensor | None = None, *, num_steps: int = 50, corrections: int = 1
+    ) -> Tensor:
+        """The noise z_T from which ``generate`` with these labels gives these latents again (:func:`ddim_invert`).
+
+        Args:
+            latents: ``(N, latent_dim)``.
+            labels: theirs; what the label says is not in z_T.
+            num_steps: that of the ``generate`` to come, at guidance 1.
+            corrections: fixed-point iterations for each step.
+
+        Returns:
+            z_T, ``(N, latent_dim)``.
+        """
+        latents = check_latents(latents, self.latent_dim).to(self.device)
+        check_count(corrections, "corrections", at_least=0)
+        denoiser = self._denoiser(len(latents), labels)
+        times = step_times(num_steps)
+        return ddim_invert(denoiser, latents, times, corrections=corrections, schedule=self.schedule)
+
+    @torch.no_grad()
     def sample_latents(
         self,
         n: int,
@@ -101,25 +154,17 @@ class LatentPrior(Model):
         eta: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Sample ``n`` latents, ``(n, latent_dim)``: hand them to :meth:`DiffusionModel.generate`.
+        """Sample ``n`` latents, ``(n, latent_dim)``: ``generate`` from random z_T, at eta 1 where nothing else is said.
 
-        Args:
-            n: how many.
-            labels: the wanted class, a number for all or ``(n,)``; None takes every class equally often, at random,
-                which gives better digits than hiding the label (guidance 0; docs/results.md has both).
-            guidance: 0 ignores the labels, 1 follows them as trained, more exaggerates what they change, at the cost of
-                variety (classifier-free guidance, arXiv 2207.12598).
-            num_steps: DDIM steps; each is cheap here.
-            eta: 0 to 1. The fresh noise of eta 1 lets later steps correct what earlier ones got wrong: on validation
-                digits that gave a lower Frechet distance than eta 0.
-            generator: where the noise comes from.
+        Here None as ``labels`` takes every class equally often, at random, which gives better digits than a hidden
+        label (guidance 0; docs/results.md has both). For the other arguments see the class.
         """
         check_count(n, "n")
-        x_T = random_normal((n, self.latent_dim), self.device, check_generator(generator))
+        z_T = random_normal((n, self.latent_dim), self.device, check_generator(generator))
         if labels is None and self.num_classes:
             source = self.device if generator is None else generator.device
             labels = torch.randint(self.num_classes, (n,), generator=generator, device=source)
-        return self._sample(x_T, 1.0, labels, guidance, num_steps, eta, generator)
+        return self._sample(z_T, step_times(num_steps), labels, guidance, eta, generator)
 
     @torch.no_grad()
     def refine(
@@ -136,12 +181,12 @@ class LatentPrior(Model):
         """Bring latents back to those that digits have: add noise up to ``diffusion_time``, and denoise with the prior.
 
         This is SDEdit (arXiv 2108.01073) on latents: for a half-way point, an edit, or a latent from elsewhere. What
-        the noise covers is made anew, so the later the time, the more of the digit itself is lost.
+        the noise covers is generated again, so the later the time, the more of the digit itself is lost.
 
         Args:
             latents: ``(N, latent_dim)``.
             diffusion_time: 0 changes nothing, 1 forgets the latents.
-            labels, guidance, num_steps, eta, generator: as in :meth:`sample_latents`.
+            labels, guidance, num_steps, eta, generator: see the class.
 
         Returns:
             Latents ``(N, latent_dim)``.
@@ -149,27 +194,36 @@ class LatentPrior(Model):
         latents = check_latents(latents, self.latent_dim).to(self.device)
         time = check_number(diffusion_time, "diffusion_time", 0, 1)
         noise = random_normal(latents.shape, self.device, check_generator(generator))
-        signal, noise_rate = self.schedule.rates(torch.tensor(time))
-        return self._sample(signal * latents + noise_rate * noise, time, labels, guidance, num_steps, eta, generator)
+        rates = self.schedule.rates(torch.full((1,), time, device=self.device), ndim=2)
+        noisy = noisy_image(latents, noise, *rates)
+        return self._sample(noisy, step_times(num_steps, start=time), labels, guidance, eta, generator)
 
-    def _sample(self, x, start, labels, guidance, num_steps, eta, generator) -> Tensor:
+    def _denoiser(self, count: int, labels: int | Tensor | None, guidance: float = 1.0) -> Denoiser:
+        """A denoiser for the sampler that follows ``labels``."""
         guidance = check_number(guidance, "guidance", 0, 100)
-        wanted = none = torch.full((len(x),), self.num_classes, device=self.device)
-        if labels is not None:
+        hidden = torch.full((count,), self.num_classes, device=self.device)
+        if labels is None:
+            labels = hidden
+        else:
             labels = torch.as_tensor(labels)
-            labels = labels.expand(len(x)) if labels.ndim == 0 else labels
-            wanted = check_labels(labels, len(x), self.num_classes).to(self.device)
+            labels = labels.expand(count) if labels.ndim == 0 else labels
+            labels = check_labels(labels, count, self.num_classes).to(self.device)
 
         def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
             rates = self.schedule.rates(times, ndim=2)
-            v = self(x_t, rates[1].flatten(), wanted)
-            if labels is not None and guidance != 1:  # classifier-free guidance, arXiv 2207.12598
-                unconditional = self(x_t, rates[1].flatten(), none)
+            v = self(x_t, rates[1].flatten(), labels)
+            if labels is not hidden and guidance != 1:  # classifier-free guidance, arXiv 2207.12598
+                unconditional = self(x_t, rates[1].flatten(), hidden)
                 v = unconditional + guidance * (v - unconditional)
             return from_velocity(x_t, v, *rates)
 
-        times = step_times(num_steps, start=start)
-        return ddim_sample(denoiser, x, times, eta=check_number(eta, "eta", 0, 1), generator=generator)
+        return denoiser
+
+    def _sample(self, x, times, labels, guidance, eta, generator) -> Tensor:
+        denoiser = self._denoiser(len(x), labels, guidance)
+        eta = check_number(eta, "eta", 0, 1)
+        generator = check_generator(generator)
+        return ddim_sample(denoiser, x, times, eta=eta, generator=generator, schedule=self.schedule)
 
 
 def train_latent_prior(
@@ -190,13 +244,13 @@ def train_latent_prior(
         TypeError, ValueError: no digits, other latents than the prior takes, or labels outside its classes.
     """
     latents, labels = autoencoder.encode_dataset(check_digits(digits, autoencoder.image_size)).tensors
-    data = fingerprint(latents, labels)
     latents = check_latents(latents, prior.latent_dim).to(prior.device)
     if prior.num_classes:
         check_labels(labels, len(labels), prior.num_classes)
     else:
         labels = torch.zeros_like(labels)  # the only label there is: none
     prior.latents_from = encoder_fingerprint(autoencoder)
+    data = f"{fingerprint(digits.pixels, digits.labels)}, encoder {prior.latents_from}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         batch = latents[index.to(latents.device)]

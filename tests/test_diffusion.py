@@ -151,28 +151,21 @@ def test_more_steps_are_not_worse_unless_clipped_with_the_old_noise(autoencoder,
     assert distance(clipped, 60) > 1.5 * plain
 
 
-def test_the_latent_decoder_is_generate_with_the_noise_held(small_model):
+def test_one_noise_serves_all_latents(small_model):
     z, x_T = torch.randn(4, 16), torch.randn(1, 1, 28, 28)
-    decoder = core.LatentDecoder(small_model, 4, spacing="quadratic", x_T=x_T, latent_noise=1.0)
-    settings = {"spacing": "quadratic", "latent_noise": 1.0}
-    expected = small_model.generate(z, 4, x_T=x_T.expand(4, -1, -1, -1), **settings)
-    assert torch.equal(decoder(z), expected) and torch.equal(decoder(z), decoder(z))
-    torch.testing.assert_close(decoder(z[2:3]), decoder(z)[2:3], atol=1e-5, rtol=1e-4)
-    own = core.LatentDecoder(small_model, 4, x_T=torch.randn(4, 1, 28, 28))
-    assert own(z).shape == (4, 1, 28, 28)
-    with pytest.raises(ValueError, match=r"expected latents \(4, 16\)"):
-        own(z[:3])
-    with pytest.raises(ValueError, match="expected noisy images"):
-        core.LatentDecoder(small_model, 4, x_T=torch.randn(28, 28))
+    images = small_model.generate(z, 4, x_T=x_T)
+    assert torch.equal(images, small_model.generate(z, 4, x_T=x_T.expand(4, -1, -1, -1)))
+    with pytest.raises(ValueError, match=r"expected latents \(2, 16\)"):
+        small_model.generate(z, 4, x_T=torch.randn(2, 1, 28, 28))
 
 
-def test_the_latent_decoder_has_a_gradient_where_z_asks_for_one(small_model):
-    decoder, z = core.LatentDecoder(small_model, 3), torch.randn(3, 16, requires_grad=True)
-    decoder(z).sum().backward()
-    assert z.grad.isfinite().all() and (z.grad.abs().sum(dim=1) > 0).all()
-    assert not decoder(z.detach()).requires_grad
+def test_generating_has_a_gradient_where_the_latents_ask_for_one(small_model):
+    z, x_T = torch.randn(3, 16, requires_grad=True), torch.randn(1, 1, 28, 28)
+    (gradient,) = torch.autograd.grad(small_model.generate(z, 3, x_T=x_T).sum(), z)
+    assert gradient.isfinite().all() and (gradient.abs().sum(dim=1) > 0).all()
+    assert not small_model.generate(z.detach(), 3, x_T=x_T).requires_grad
     with torch.no_grad():
-        assert not decoder(z).requires_grad
+        assert not small_model.generate(z, 3, x_T=x_T).requires_grad
 
 
 def loss_inputs(seed, count, most_noise):
@@ -287,7 +280,6 @@ def test_bad_latents(small_autoencoder, small_model, small_prior, latents, error
         small_autoencoder.decode,
         small_model.generate,
         small_prior.refine,
-        core.LatentDecoder(small_model, 2),
         lambda codes: small_model.denoise_with_latent(IMAGES, codes),
         lambda codes: small_model.denoise_once(IMAGES, 0.5, codes),
         lambda codes: small_model.invert(IMAGES, codes),

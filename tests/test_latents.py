@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -7,9 +9,9 @@ import diffae_core as core
 def test_class_means_are_means():
     latents, labels = torch.arange(20.0).reshape(20, 1), torch.arange(20) % 10
     assert core.class_means(latents, labels).flatten().tolist() == [label + 5.0 for label in range(10)]
+    with pytest.raises(ValueError, match=r"none of \[0, 8\]: renumber"):
+        core.class_means(latents[[*range(1, 8), 9]], labels[[*range(1, 8), 9]])
     for function in (core.class_means, core.class_directions):
-        with pytest.raises(ValueError, match=r"none of \[0, 8\]"):
-            function(latents[[*range(1, 8), 9]], labels[[*range(1, 8), 9]])
         with pytest.raises(ValueError, match=r"expected labels \(20,\).* got \(9,\)"):
             function(latents, labels[:9])
         with pytest.raises(ValueError, match="whole numbers"):
@@ -35,8 +37,32 @@ def test_a_planted_direction_is_found(classes):
     assert directions.shape == (classes, 16) and not directions.requires_grad
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(classes))
     assert directions[torch.arange(classes), torch.arange(classes)].min() > 0.6
-    with pytest.raises(ValueError, match="the number of classes to be a whole number of 2 or more"):
+    with pytest.raises(ValueError, match="the number of classes with an example to be a whole number of 2 or more"):
         core.class_directions(latents[:5], torch.zeros(5, dtype=torch.int64))
+
+
+def test_a_class_without_an_example_has_no_direction():
+    """EMNIST's letters are 1 to 26; nothing is 0."""
+    labels = torch.arange(400) % 3 + 1
+    latents = torch.randn(400, 8) + 3 * torch.nn.functional.one_hot(labels, 8)
+    directions = core.class_directions(latents[labels != 2], labels[labels != 2])
+    assert directions.norm(dim=1).round().tolist() == [0, 1, 0, 1]
+    assert torch.equal(core.edit(latents, directions[0], 2.0), latents)
+
+
+def test_a_turned_noise_keeps_its_length_and_forgets_at_a_right_angle():
+    z_T = 3 * torch.randn(5, 256, generator=core.seeded(0))
+    torch.testing.assert_close(core.turn(z_T, 0.0), z_T)
+    for angle in (0.3, 1.0, math.pi / 2):
+        turned = core.turn(z_T, angle, core.seeded(1))
+        torch.testing.assert_close(turned.norm(dim=1), z_T.norm(dim=1))
+        cosine = torch.nn.functional.cosine_similarity(turned, z_T)
+        torch.testing.assert_close(cosine, torch.full((5,), math.cos(angle)), atol=1e-5, rtol=1e-4)
+    other = core.turn(-2 * z_T, math.pi / 2, core.seeded(1))
+    torch.testing.assert_close(other, 2 * turned)  # nothing of z_T is left but its length
+    for move in (core.turn, core.slerp):
+        with pytest.raises(ValueError, match=r"got \(256,\): add \[None\]"):
+            move(z_T[0], z_T[0]) if move is core.slerp else move(z_T[0], 0.5)
 
 
 def test_an_edit_goes_as_far_as_it_says():

@@ -6,17 +6,18 @@ import torch
 import diffae_core as core
 from diffae_core.autoencoder import SimpleAutoencoder
 
-MEAN, STD = 0.7, 0.5  # of the planted Gaussian
+MEAN, STD = 0.7, 0.5  # of the planted Gaussian of label 0; the mean of label k is k higher
 
 
 class GaussianPrior(core.LatentPrior):
-    """Its velocity is the best there is for latents N(MEAN, STD^2): what training would come to."""
+    """Its velocity is the best there is for latents N(MEAN + label, STD^2): what training would come to."""
 
     def forward(self, x, noise_rate, labels):
+        mean = MEAN + (labels % self.num_classes)[:, None]  # without a label: that of label 0
         noise_rate = noise_rate[:, None]
         signal = (1 - noise_rate**2).clamp(min=0).sqrt()
-        away = (x - signal * MEAN) / (signal**2 * STD**2 + noise_rate**2)
-        clean, noise = MEAN + signal * STD**2 * away, noise_rate * away
+        away = (x - signal * mean) / (signal**2 * STD**2 + noise_rate**2)
+        clean, noise = mean + signal * STD**2 * away, noise_rate * away
         return core.schedule.velocity(clean, noise, signal, noise_rate)
 
 
@@ -26,7 +27,7 @@ def gaussian():
 
 
 def test_samples_have_the_gaussians_mean_and_deviation(gaussian):
-    sampled = gaussian.sample_latents(10_000, generator=core.seeded(0))
+    sampled = gaussian.sample_latents(10_000, 0, generator=core.seeded(0))
     assert sampled.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert sampled.std().item() == pytest.approx(STD, abs=0.02)  # 200 steps: 0.491
 
@@ -41,6 +42,65 @@ def test_refining_gives_the_posteriors_mean_and_variance(gaussian, start, time):
     posterior_variance = STD**2 * noise_rate**2 / variance_y
     assert refined.mean().item() == pytest.approx(MEAN + gain * signal * (start - MEAN), abs=0.02)
     assert refined.var().item() == pytest.approx(posterior_variance + gain**2 * noise_rate**2, rel=0.07)
+
+
+def test_inversion_finds_the_noise_and_another_label_gives_another_digit_in_the_same_hand(gaussian):
+    """Of a Gaussian per label the map is known: z_T = (z - mean) / std, so another label only exchanges the mean."""
+    labels = torch.arange(10).repeat(20)
+    z = MEAN + labels[:, None] + STD * torch.randn(200, 2, generator=core.seeded(0))
+    z_T = gaussian.invert(z, labels, num_steps=400)
+    torch.testing.assert_close(z_T, (z - MEAN - labels[:, None]) / STD, atol=0.01, rtol=0.01)
+    torch.testing.assert_close(gaussian.generate(z_T, labels, num_steps=400), z, atol=1e-3, rtol=1e-3)
+    other = labels.roll(1)
+    wanted = z - labels[:, None] + other[:, None]
+    torch.testing.assert_close(gaussian.generate(z_T, other, num_steps=400), wanted, atol=0.01, rtol=0.01)
+
+
+def test_corrections_bring_the_round_trip_nearer(small_prior):
+    z, labels = torch.randn(8, 16, generator=core.seeded(0)), torch.arange(8)
+
+    def missed(corrections):
+        z_T = small_prior.invert(z, labels, num_steps=40, corrections=corrections)
+        return (small_prior.generate(z_T, labels, num_steps=40) - z).square().mean()
+
+    assert missed(2) < missed(1) < missed(0)
+
+
+def test_sampling_is_generating_from_random_noise_at_eta_1(small_prior):
+    labels, generator = torch.arange(5), core.seeded(3)
+    z_T = torch.randn(5, 16, generator=generator)
+    generated = small_prior.generate(z_T, labels, num_steps=7, eta=1.0, generator=generator)
+    assert torch.equal(generated, small_prior.sample_latents(5, labels, num_steps=7, generator=core.seeded(3)))
+
+
+def test_without_a_label_it_is_hidden_and_guidance_0_hides_it_too(small_prior):
+    z_T = torch.randn(5, 16)
+    hidden = small_prior.generate(z_T, num_steps=3)
+    torch.testing.assert_close(small_prior.generate(z_T, 3, guidance=0.0, num_steps=3), hidden, atol=1e-5, rtol=1e-4)
+    assert (small_prior.generate(z_T, 3, num_steps=3) - hidden).abs().max() > 0.01
+    without = core.LatentPrior(16, 8, 1, 4, num_classes=0, device="cpu")
+    assert without.generate(without.invert(z_T, num_steps=3), num_steps=3).shape == (5, 16)
+
+
+def test_the_prior_keeps_to_its_own_schedule(gaussian, monkeypatch):
+    """A schedule that never leaves the clean end has nothing to remove."""
+    monkeypatch.setattr(gaussian.schedule, "rates", lambda t, ndim=1: core.CosineSchedule().rates(0 * t, ndim))
+    z = torch.randn(3, 2)
+    for unchanged in (gaussian.generate(z, 1), gaussian.invert(z, 1), gaussian.refine(z, 0.5, labels=1)):
+        torch.testing.assert_close(unchanged, z, atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_batch_and_wrong_noise_or_labels(small_prior):
+    for verb in (small_prior.generate, small_prior.invert):
+        assert verb(torch.empty(0, 16), num_steps=2).shape == (0, 16)
+        with pytest.raises(ValueError, match=r"expected latents \(N, 16\)"):
+            verb(torch.randn(2, 8))
+        with pytest.raises(ValueError, match="whole numbers from 0 to 9, got"):
+            verb(torch.randn(2, 16), torch.tensor([3, 10]))
+        with pytest.raises(ValueError, match=r"expected labels \(2,\)"):
+            verb(torch.randn(2, 16), torch.tensor([3, 1, 2]))
+    with pytest.raises(ValueError, match="corrections"):
+        small_prior.invert(torch.randn(2, 16), corrections=-1)
 
 
 def test_refining_at_time_0_changes_nothing_and_at_time_1_forgets_its_input(small_prior):

@@ -1,5 +1,6 @@
 """The Bayesian last layer, the entropies and CLUE: their mathematics on small models, their use on shipped weights."""
 
+import functools
 import math
 
 import pytest
@@ -175,7 +176,8 @@ def test_clue_of_the_decoded_picture_makes_the_picture_certain(head, uncertain, 
 
 
 def test_clue_through_the_diffusion_model(small_head, small_model):
-    decoder, z = core.LatentDecoder(small_model, 2), torch.randn(2, 16)
+    z, x_T = torch.randn(2, 16), torch.randn(1, 1, 28, 28)
+    decoder = functools.partial(small_model.generate, num_steps=2, x_T=x_T)
     _, history = core.clue(z, small_head, decoder=decoder, steps=3)
     with torch.no_grad():
         away = (decoder(history["latents"][-1]) - decoder(z)).abs().sum(dim=(1, 2, 3))

@@ -9,7 +9,7 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
-from diffae_core.diffusion import DiffusionModel, LatentDecoder
+from diffae_core.diffusion import DiffusionModel
 from diffae_core.panels.base import PREVIEW_STEPS, Panel, zoom_for
 from diffae_core.panels.controls import LABEL, WIDE, digit_choice, slider
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy
@@ -34,7 +34,7 @@ class CluePanel(Panel):
     def __init__(self, autoencoder: SimpleAutoencoder, model: DiffusionModel, head: BayesianLastLayer, digits: Digits):
         model.check_latents_from(autoencoder)
         self.autoencoder, self.head, self.images = autoencoder, head, digits.images
-        self.preview_decoder, self.full_decoder = LatentDecoder(model, PREVIEW_STEPS), LatentDecoder(model, 20)
+        self.model = model
         fits = digits.num_classes == head.num_classes
         self.names = list(digits.names) if fits else [str(label) for label in range(head.num_classes)]
         self.paths = self._paths(autoencoder.encode_dataset(digits).tensors[0])
@@ -68,9 +68,9 @@ class CluePanel(Panel):
         probabilities = self.head(pair)
         before, now = decompose_entropy(probabilities).total.tolist()  # of the latents
         distance = (pair[1] - pair[0]).norm().item()
-        ddim = self.preview_decoder if preview else self.full_decoder
-        rows = {name: self._row(digit, decoder(pair).cpu()) for name, decoder in
-                (("decoder", self.autoencoder.decode), ("DDIM", ddim))}  # fmt: skip
+        ddim = self.model.generate(pair, *[PREVIEW_STEPS] * preview, generator=seeded(0))
+        decoded = {"decoder": self.autoencoder.decode(pair), "DDIM": ddim}
+        rows = {name: self._row(digit, images.cpu()) for name, images in decoded.items()}
         headings = ("digit", f"before: {before:.2f} nats", f"now: {now:.2f} nats", "added x 3", "removed x 3")
         strip = labelled_picture(rows, headings, zoom_for(self.images, 140))
         bars = probability_bars(probabilities.mean(dim=0).cpu(), self.names, f"distance {distance:.2f}", strip.width)
