@@ -8,6 +8,7 @@ import torch
 from conftest import SMALL
 
 import diffae_core as core
+from diffae_core.autoencoder import mix_latents
 from diffae_core.base import validation
 from diffae_core.unet import UNKNOWN
 
@@ -182,7 +183,7 @@ def loss_inputs(seed, count, most_noise):
 def test_the_loss_of_noisy_latents(small_autoencoder, small_model, sample, most_noise):
     """With latent noise 0 it is the plain loss, told 0 or told nothing, bit for bit."""
     digits = sample.subset(slice(0, 200))
-    run = core.train_diffusion(small_model, digits, small_autoencoder, latent_noise=most_noise)
+    run = core.train_diffusion(small_model, digits, small_autoencoder, latent_noise=most_noise, mixed_share=0.0)
     times, noise, latent_noise, told = loss_inputs(3, 200, most_noise)
     latents = small_autoencoder.encode_dataset(digits).tensors[0] + latent_noise
     expected = small_model.loss(digits.images, latents, times, noise, told).mean()
@@ -190,6 +191,16 @@ def test_the_loss_of_noisy_latents(small_autoencoder, small_model, sample, most_
     assert 70 < (told == UNKNOWN).sum() < 130
     if most_noise == 0:
         assert not latent_noise.any() and set(told.tolist()) == {0.0, UNKNOWN}
+
+
+def test_a_mixed_latent_lies_up_to_half_way_to_the_next():
+    latents = torch.randn(1000, 8, generator=core.seeded(0))
+    assert torch.equal(mix_latents(latents, 0.0, core.seeded(1)), latents)
+    following = latents.roll(1, dims=0)
+    way = ((mix_latents(latents, 0.25, core.seeded(1)) - latents) / (following - latents)).mean(dim=1)
+    mixed = way[way.abs() > 1e-6]
+    assert 200 < len(mixed) < 300 and mixed.min() > 0 and 0.45 < mixed.max() < 0.501
+    assert abs(mixed.mean() - 0.25) < 0.03
 
 
 def test_nothing_told_is_the_loss_of_unknown_noise(small_model):
@@ -330,8 +341,8 @@ def test_counts_that_do_not_match_are_refused(small_model):
         small_model.denoise_with_latent(IMAGES, latents[:1])
     with pytest.raises(ValueError, match=r"expected latents \(2, 16\)"):
         small_model.invert(IMAGES, latents[:1])
-    with pytest.raises(ValueError, match=r"expected latents \(1, 16\)"):
-        small_model.generate(latents, x_T=torch.randn(1, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"expected latents \(3, 16\)"):
+        small_model.generate(latents, x_T=torch.randn(3, 1, 28, 28))
 
 
 def test_models_of_other_sizes_are_not_trained_together(small_model, sample):
