@@ -50,7 +50,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
     add("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
     add("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
-    add("--num-steps", type=int, default=20, help="DDIM steps in the pictures (%(default)s)")
+    add("--num-steps", type=int, default=core.diffusion.NUM_STEPS, help="DDIM steps in the pictures (%(default)s)")
     add("--quality-digits", type=int, default=500, help="test digits to measure on; below 10: none (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     if prior is not None:
         prior = train_or_load("prior", prior, options, core.train_latent_prior, train, autoencoder, prior_config)
         prior.check_latents_from(autoencoder)
-    core.Demo(autoencoder, model, prior, train, test, options.num_steps, seed).save(folder)
+    core.Demo(autoencoder, model, prior, test, options.num_steps, seed).save(folder)
     if classifier is not None:
         classifier = train_or_load("classifier", classifier, options, core.train_classifier, train)
         test = test.spaced(quality_digits)

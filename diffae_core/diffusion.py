@@ -26,9 +26,9 @@ from diffae_core.unet import UNKNOWN, ConditionalUNet
 
 DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
 # How digits are decoded and inverted where nothing else is said; docs/recipe.md has what more steps buy.
-NUM_STEPS = 20
-SPACING = "uniform"
-CORRECTIONS = 0
+NUM_STEPS = 5
+SPACING = "quadratic"
+CORRECTIONS = 4
 
 
 class DiffusionModel(Model):

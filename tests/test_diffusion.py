@@ -50,9 +50,9 @@ def test_generate_is_the_sampler_on_the_models_denoiser(small_model):
     generated = small_model.generate(latents, 4, x_T=x_T, callback=lambda *values: seen.append(values))
     assert torch.equal(generated, small_model.generate(latents, 4, x_T=x_T))
     assert torch.equal(generated, small_model.denoise_with_latent(x_T, latents, 1.0, 4))
-    assert not torch.equal(generated, small_model.generate(latents, 4, x_T=x_T, spacing="quadratic"))
+    assert not torch.equal(generated, small_model.generate(latents, 4, x_T=x_T, spacing="uniform"))
     with torch.no_grad():
-        steps = list(core.ddim_steps(small_model.denoise_once, x_T, core.step_times(4), latents))
+        steps = list(core.ddim_steps(small_model.denoise_once, x_T, core.step_times(4, "quadratic"), latents))
     assert torch.equal(core.to_pixels(steps[-1][0]), generated)
     assert [step for step, _, _ in seen] == [1, 2, 3, 4]
     assert all(torch.equal(a, b) for shown, step in zip(seen, steps) for a, b in zip(shown[1:], step))
