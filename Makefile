@@ -70,7 +70,7 @@ render: $(VENV)/installed-lab  ## fill the tables of the documents from docs/res
 
 recipe: $(VENV)/installed-lab  ## how the recipe was chosen, for docs/recipe.md (an hour; goes on after a kill)
 	$(BIN)/python benchmarks/recipe.py
-	$(BIN)/python benchmarks/recipe.py --settings
+	$(BIN)/python benchmarks/recipe.py --decoding
 	$(MAKE) render
 
 notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in place

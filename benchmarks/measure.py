@@ -76,7 +76,7 @@ def kept(path: Path, compute: Callable):
     return json.loads(path.read_text())
 
 
-def generate(model, latents: Tensor, num_steps: int = 20, seed: int = 0, **options) -> Tensor:
+def generate(model, latents: Tensor, num_steps: int = core.diffusion.NUM_STEPS, seed: int = 0, **options) -> Tensor:
     """Digits from latents and random x_T, 250 at a time."""
     generator = core.seeded(seed)
     return core.in_batches(lambda z: model.generate(z, num_steps, generator=generator, **options), latents, 250)

@@ -1,15 +1,17 @@
 """How the recipe was chosen: the default with one thing changed at a time, for docs/recipe.md.
 
 python benchmarks/recipe.py               train and measure each variant, about an hour on one core
-python benchmarks/recipe.py --settings    how to decode changed latents with the shipped weights, five minutes
+python benchmarks/recipe.py --decoding    how many steps, and how to keep a handwriting, with the shipped weights
 python benchmarks/recipe.py --prior       how long to train the latent prior, half an hour
 
 All on validation digits. Each variant sees as many training digits, however busy the machine is. Rows are kept in
-output/recipe, so that a killed run goes on. Writes docs/results/recipe.json, settings.json and prior.json.
+output/recipe, so that a killed run goes on. Writes docs/results/recipe.json, decoding.json and prior.json.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
+from functools import partial
 
 import measure
 import torch
@@ -102,6 +104,8 @@ VARIANTS: dict[str, dict] = {
     "latent_noise 1": {"latent_noise": 1.0},
     "latent_noise 1.5": {"latent_noise": 1.5},
     "latent_noise 3": {"latent_noise": 3.0},
+    "a quarter of the latents mixed": {"mixed_share": 0.25},
+    "half of the latents mixed": {"mixed_share": 0.5},
     "never told": {"model": NeverTold},
     "always told": {"model": AlwaysTold, "latent_noise": 0.0},
     "sigma 0": {"sigma": 0.0},
@@ -138,6 +142,7 @@ def half_way(z: Tensor, labels: Tensor) -> Tensor:
 def trained(
     digits: core.Digits,
     latent_noise: float = 2.0,
+    mixed_share: float = 0.0,
     sigma: float = 1.0,
     latent_dim: int = 256,
     joint: bool = False,
@@ -146,12 +151,12 @@ def trained(
     **config,
 ) -> tuple[core.SimpleAutoencoder, core.DiffusionModel]:
     """An autoencoder, trained with noise sigma on its latents, and a diffusion model: one pass over the digits each."""
-    path = FOLDER / f"autoencoder {latent_dim} {sigma:g} {len(digits)}.pt"
+    path = FOLDER / f"autoencoder {latent_dim} {sigma:g} {mixed_share:g} {len(digits)}.pt"
     torch.manual_seed(0)
     autoencoder, own = core.SimpleAutoencoder(latent_dim, device="cpu"), core.TrainingConfig(epochs=1, bfloat16=False)
     if not joint:
         if not path.exists():
-            for _ in core.train_autoencoder(autoencoder, digits, own, latent_noise=sigma):
+            for _ in core.train_autoencoder(autoencoder, digits, own, sigma, mixed_share):
                 pass
             autoencoder.save_checkpoint(path)
         autoencoder.load_checkpoint(path)
@@ -159,7 +164,7 @@ def trained(
     torch.manual_seed(settings.seed)
     diffusion = model(latent_dim=latent_dim, network=network and network(), device="cpu")
     train_diffusion = core.train_jointly if joint else core.train_diffusion
-    for _ in train_diffusion(diffusion, digits, autoencoder, settings, latent_noise):
+    for _ in train_diffusion(diffusion, digits, autoencoder, settings, latent_noise, mixed_share):
         pass
     return autoencoder.eval(), diffusion.eval()
 
@@ -196,30 +201,105 @@ def variants(steps: int, count: int) -> None:
     measure.write("recipe", f"python benchmarks/recipe.py --steps {steps}", {"recipe": found}, weights="none")
 
 
-def settings(count: int) -> None:
-    """How roughly to take a changed latent, and how much to refine it: the shipped weights, 10 steps, edits of 1.5."""
+def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) -> dict:
+    """What more DDIM steps buy: for each set of latents and grid, is it a digit, how hazy, how soft."""
+    haze, softness, rows = core.metrics.faint_share, core.metrics.grey_per_ink, []
+    for name, latents in sets.items():
+        for spacing, steps in itertools.product(("uniform", "quadratic"), (3, 5, 8, 20)):
+            images = measure.generate(model, latents, steps, seed=1, spacing=spacing)
+            values = reference.measure(images)
+            rows.append([name, spacing, steps, values["FD ratio"], values["precision"], haze(images), softness(images)])
+            print(*rows[-1], flush=True)
+    real = reference.real.images
+    rows.append(["the real digits", "", "", None, None, haze(real), softness(real)])
+    columns = [
+        "latents",
+        "spacing",
+        "steps",
+        "FD ratio",
+        "precision",
+        "faint pixels, share",
+        "grey pixels per ink pixel",
+    ]
+    return measure.table(columns, rows, ["", "", "{}", "{:.3f}", "{:.3f}", "{:.4f}", "{:.3f}"], images=len(real))
+
+
+def relabelled(
+    prior, z: Tensor, labels: Tensor, wanted: Tensor, guidance=1.0, steps=50, start=1.0, until=1.0
+) -> Tensor:
+    """Latents inverted with their labels up to time ``start``, generated with others; guided below time ``until``."""
+
+    def denoiser_for(shown: Tensor, strength: float) -> core.ddim.Denoiser:
+        def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
+            rates = prior.schedule.rates(times, ndim=2)
+            v = prior(x_t, rates[1].flatten(), shown)
+            if strength != 1 and float(times[0]) <= until:
+                hidden = prior(x_t, rates[1].flatten(), torch.full_like(shown, prior.num_classes))
+                v = hidden + strength * (v - hidden)
+            return core.schedule.from_velocity(x_t, v, *rates)
+
+        return denoiser
+
+    times = core.step_times(steps, start=start)
+    with torch.no_grad():
+        z_T = core.ddim_invert(denoiser_for(labels, 1.0), z, times, corrections=1)
+        return core.ddim_sample(denoiser_for(wanted, guidance), z_T, times)
+
+
+def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: Tensor) -> dict:
+    """Another label: does it arrive, is it a digit, and how much of the handwriting is kept?"""
+    real, rows = reference.real, []
+    labels, before = real.labels.repeat_interleave(3), real.images.repeat_interleave(3, dim=0)
+    wanted = (labels + torch.tensor([1, 4, 7]).repeat(len(real))) % 10
+    z = z.repeat_interleave(3, dim=0)
+    move = partial(relabelled, prior, z, labels, wanted)
+
+    def edited(strength: float, time: float, guidance: float = 1.0) -> Tensor:
+        moved = core.edit(z, directions[wanted], strength)
+        return prior.refine(moved, time, labels=wanted, guidance=guidance, generator=core.seeded(3))
+
+    def nudged(strength: float) -> Tensor:
+        return relabelled(prior, core.edit(z, directions[wanted], strength), labels, wanted, 1.5)
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        **{f"guidance {guidance:g}": partial(move, guidance) for guidance in (1.0, 1.25, 1.5, 2.0, 3.0)},
+        "guidance 1.5, 20 steps": partial(move, 1.5, 20),
+        "guidance 1.5, 100 steps": partial(move, 1.5, 100),
+        "guidance 1.5, inverted to t = 0.9": partial(move, 1.5, start=0.9),
+        "guidance 2, inverted to t = 0.8": partial(move, 2.0, start=0.8),
+        "guidance 2 below t = 0.5": partial(move, 2.0, until=0.5),
+        "guidance 2 below t = 0.8": partial(move, 2.0, until=0.8),
+        "guidance 1.5, edited by 0.5 before": partial(nudged, 0.5),
+        "edited by 1.5, refined at 0.6 (the paper's way)": partial(edited, 1.5, 0.6),
+        "edited by 1, refined at 0.45, guidance 2.5": partial(edited, 1.0, 0.45, 2.5),
+    }
+    for name, way in ways.items():
+        images = measure.generate(model, way(), seed=1)
+        values = reference.measure(images, wanted)
+        kept = core.metrics.strokes_kept(before, images, labels, wanted)
+        rows.append([name, values["accuracy"], values["precision"], values["FD ratio"], *kept.values()])
+        print(*rows[-1], flush=True)
+    columns = ["another label by", "becomes it, %", "precision", "FD ratio", *(f"{name} kept" for name in kept)]
+    return measure.table(columns, rows, ["", "{:.1f}", "{:.3f}", "{:.2f}", *["{:.2f}"] * 4], images=len(wanted))
+
+
+def decoding(count: int) -> None:
+    """How to decode with the shipped weights: steps and spacing, and the way to another label."""
     autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
     prior, train = core.LatentPrior.from_pretrained(), core.load_mnist("train")
     digits = core.load_mnist("validation").subset(slice(0, count))
     reference = measure.Reference(core.DigitClassifier.from_pretrained(), digits, train)
     z, labels = autoencoder.encode_dataset(digits).tensors
     directions = core.class_directions(*autoencoder.encode_dataset(train.subset(slice(0, 10_000))).tensors)
-    middle, following, rows = half_way(z, labels), (labels + 1) % 10, []
-    edited = core.edit(z, directions[following], 1.5)
-    for time in (0.0, 0.5, 0.6, 0.7):  # up to which the prior adds noise; 0 does not refine
-        for told in (None, 1.0, 1.5, 2.0):
-            rows.append([str(time) if time else "not refined", "nothing" if told is None else str(told)])
-            for latents, wanted in ((middle, None), (edited, following)):
-                refined = prior.refine(latents, time, labels=wanted, generator=core.seeded(1)) if time else latents
-                found = reference.measure(measure.generate(model, refined, 10, latent_noise=told), wanted)
-                rows[-1] += [found[key] for key in ("FD ratio", "precision", "accuracy") if key in found]
-            print(*rows[-1], flush=True)
-    columns = ["refined at t", "told", "half-way: FD ratio", "precision"]
-    columns += ["edited: FD ratio", "precision", "becomes it, %"]
-    formats = ["", "", "{:.2f}", "{:.3f}", "{:.2f}", "{:.3f}", "{:.1f}"]
-    facts = {"validation digits": count, "steps": 10, "strength of the edits": 1.5}
-    found = measure.table(columns, rows, formats, **facts)
-    measure.write("settings", "python benchmarks/recipe.py --settings", {"settings": found})
+    noisy = z + 2 * torch.randn(z.shape, generator=core.seeded(5))
+    relabelled_z = prior.generate(prior.invert(z, labels), (labels + 1) % 10, guidance=1.5)
+    sets = {"exact": z, "+ 2 std": noisy, "another label": relabelled_z}
+    sets |= {"from the prior": prior.sample_latents(count, generator=core.seeded(6))}
+    tables = {"steps": grid_of_steps(reference, model, sets)}
+    tables["handwriting"] = frontier(reference, model, prior, z, directions)
+    for table in tables.values():
+        table["facts"] |= {"validation digits": count, "reference FD": reference.distance}
+    measure.write("decoding", f"python benchmarks/recipe.py --decoding --digits {count}", tables)
 
 
 def priors(count: int) -> None:
@@ -252,13 +332,13 @@ def priors(count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", action="store_true", help="decode changed latents with the shipped weights")
+    parser.add_argument("--decoding", action="store_true", help="how to decode with the shipped weights")
     parser.add_argument("--prior", action="store_true", help="train the latent prior for fewer epochs")
     parser.add_argument("--steps", type=int, default=400, help="of training for each variant (%(default)s)")
     parser.add_argument("--digits", type=int, default=500, help="validation digits to measure on (%(default)s)")
     options = parser.parse_args()
-    if options.settings:
-        settings(options.digits)
+    if options.decoding:
+        decoding(options.digits)
     elif options.prior:
         priors(2 * options.digits)
     else:
