@@ -12,13 +12,15 @@ import diffae_core as core
 CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 
 
-def test_the_readmes_code_runs_as_pasted(tmp_path, monkeypatch):
-    """Every block after the one before it, in one session, in an empty folder."""
+def test_the_documents_code_runs_as_pasted(tmp_path, monkeypatch):
+    """Every block after the one before it, in one session, in an empty folder: the README's, then docs/use.md's."""
     monkeypatch.chdir(tmp_path)
-    blocks, session = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S), {}
-    assert blocks
-    for number, block in enumerate(blocks, start=1):
-        exec(compile(block, f"<block {number} of README.md>", "exec"), session)
+    session = {}
+    for name in ("README.md", "docs/use.md"):
+        blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(encoding="utf-8"), re.M | re.S)
+        assert blocks
+        for number, block in enumerate(blocks, start=1):
+            exec(compile(block, f"<block {number} of {name}>", "exec"), session)
 
 
 def split_bound(requirement: str) -> tuple[str, str]:
