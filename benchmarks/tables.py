@@ -141,8 +141,8 @@ def table_c(bench: Bench) -> dict:
     best, papers = (20, 1, "quadratic"), (100, 0, "uniform")
     ways: dict[str, Callable[[], Tensor]] = {
         "z, the autoencoder's own decoder": lambda: core.in_batches(bench.autoencoder.decode, z),
-        "z + random x_T, told nothing": lambda: decoded(z),
-        "z + random x_T, told 0": lambda: decoded(z, latent_noise=0.0),
+        "z + random x_T": lambda: decoded(z),
+        "z + random x_T, latent_noise=0": lambda: decoded(z, latent_noise=0.0),
         "z + inverted x_T": lambda: back(z, *best),
         "z + inverted x_T, as the paper does it: 100 steps, uniform, 0 iterations": lambda: back(z, *papers),
         "x_T inverted with z, then the mean latent instead of z": lambda: back(z, *best, mean),
