@@ -176,9 +176,10 @@ def measured(autoencoder, model, train: core.Digits, digits: core.Digits) -> lis
     noise, middle = torch.randn(z.shape, generator=core.seeded(5)), half_way(z, digits.labels)
 
     def decoded(latents: Tensor, told: float | None = None) -> dict[str, float]:
-        return reference.measure(measure.generate(model, latents, 10, seed=1, latent_noise=told))
+        return reference.measure(measure.generate(model, latents, 10, seed=1, spacing="uniform", latent_noise=told))
 
-    copies, far = measure.generate(model, z, 10, seed=1), decoded(z + 2 * noise)
+    copies = measure.generate(model, z, 10, seed=1, spacing="uniform")
+    far = decoded(z + 2 * noise)
     row = [reference.measure(copies, digits.labels)["accuracy"], F.mse_loss(copies, digits.images).item()]
     row += [decoded(z + noise)["FD ratio"], far["FD ratio"], far["precision"]]
     row += [decoded(middle)["FD ratio"], decoded(middle, told=1.75)["FD ratio"]]
@@ -315,7 +316,7 @@ def priors(count: int) -> None:
             pass
         labels = torch.arange(count) % 10
         latents = prior.sample_latents(count, labels, generator=core.seeded(seed))
-        found = reference.measure(measure.generate(model, latents, 10), labels)
+        found = reference.measure(measure.generate(model, latents, 10, spacing="uniform"), labels)
         return [found[key] for key in ("FD ratio", "precision", "recall", "accuracy")]
 
     for epochs, rate in ((33, 2e-3), (33, 4e-3), (100, 2e-3)):

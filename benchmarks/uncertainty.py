@@ -9,6 +9,7 @@ measured where it is on this machine.
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import measure
@@ -100,7 +101,8 @@ def explain(autoencoder, model, head, z: Tensor) -> Scores:
         "latent, pixels": {"predict": head, "decoder": decoder},
         "image, pixels": {"predict": lambda z: head(autoencoder.encode(decoder(z))), "decoder": decoder},
     }
-    places = {"latent": None, "own decoder": decoder, "DDIM": core.LatentDecoder(model, 20)}
+    x_T = torch.randn(1, 1, model.image_size, model.image_size, generator=core.seeded(0))
+    places = {"latent": None, "own decoder": decoder, "DDIM": partial(model.generate, x_T=x_T)}
 
     @torch.no_grad()
     def classify(z: Tensor, decode: Callable | None) -> tuple[float, Tensor]:
