@@ -55,7 +55,7 @@ class Race:
     def look(self, model: core.DiffusionModel, strength: float = 0.0) -> list[float]:
         """Accuracy in % and FD ratio of digits generated from the latents, with so much noise on them."""
         latents = self.latents + strength * torch.randn(self.latents.shape, generator=core.seeded(1))
-        ours = {"spacing": "uniform"} if isinstance(model, core.DiffusionModel) else {}  # as the others' grids are
+        ours = {"spacing": "uniform"} if type(model) is core.DiffusionModel else {}  # as the others' grids are
         images = measure.generate(model, latents, DDIM_STEPS, **ours).nan_to_num()
         found = self.reference.measure(images, self.reference.real.labels)
         return [found["accuracy"], found["FD ratio"]]
