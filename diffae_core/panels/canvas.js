@@ -13,7 +13,9 @@ export function draw(canvas, strokes, eraser = ERASER) {
     pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
     pen.lineWidth = (erase ? eraser : PEN) * canvas.width;
     pen.beginPath();
-    for (const [x, y] of [points[0], ...points]) pen.lineTo(x * canvas.width, y * canvas.height);
+    const [[x_0, y_0]] = points;
+    pen.moveTo((x_0 - 0.001) * canvas.width, y_0 * canvas.height); // so that a dot is a line too, however short
+    for (const [x, y] of points) pen.lineTo(x * canvas.width, y * canvas.height);
     pen.stroke();
   }
 }

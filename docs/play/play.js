@@ -53,6 +53,7 @@ function show_state() {
   check_choice($("#ways"), state.way);
   for (const name of ["angle", "steps", "eta"]) $(`#${name}`).value = state[name];
   for (const output of document.querySelectorAll("output")) output.value = $(`#${output.htmlFor}`).value;
+  $("#origin").textContent = { t: "An example", d: "Your digit", n: "A new digit" }[state.digit[0]];
   $("#whose").textContent = state.angle ? "in another handwriting" : "in the same handwriting";
 }
 
@@ -61,8 +62,11 @@ function show_state() {
 const answers = {
   progress({ share }) {
     $("#progress").value = share;
+    if (share === 1) say("Starting the networks");
   },
   digit(answer) {
+    say("Four small neural networks run in this page. What you draw stays on your machine.");
+    page.dataset.state = "busy";
     digit = answer;
     $("#label").value = digit.label;
     show_digit();
@@ -83,9 +87,9 @@ const answers = {
     between = images;
     between_film.fill([images]);
   },
-  done() {
+  done({ id }) {
+    if (id !== wishes) return;
     page.dataset.state = "ready";
-    say("");
   },
   failed({ message }) {
     page.dataset.state = "failed";
@@ -150,7 +154,7 @@ function drawn(strokes, ended) {
   $("#hint").hidden = strokes.length > 0;
   const image = digit_of_strokes(strokes);
   if (!image) return;
-  page.dataset.state = "busy";
+  if (page.dataset.state === "ready") page.dataset.state = "busy";
   if (ended) change({ ...NEW_DIGIT, digit: `d${to_text(image)}` }, { reveal: true });
   else paint($("[data-role=digit]"), image);
 }

@@ -22,12 +22,14 @@ export function to_hash(state) {
 
 // The state in a link; what is unknown or out of range in it is left as at the start.
 export function from_hash(hash) {
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
   const state = { ...START };
-  for (const [name, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
-    const value = Number(text);
-    const [low, high] = NUMBERS[name] ?? [];
-    if (TEXTS[name]?.test(text)) state[name] = text;
-    else if (value >= low && value <= high && text !== "") state[name] = WHOLE.includes(name) ? Math.round(value) : value;
+  for (const [name, pattern] of Object.entries(TEXTS)) {
+    if (pattern.test(given.get(name) ?? "")) state[name] = given.get(name);
+  }
+  for (const [name, [low, high]] of Object.entries(NUMBERS)) {
+    const value = Number(given.get(name) || NaN);
+    if (value >= low && value <= high) state[name] = WHOLE.includes(name) ? Math.round(value) : value;
   }
   return state;
 }

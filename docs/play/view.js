@@ -67,7 +67,7 @@ export class Film {
     const last = rows[0].length - 1;
     const share = this.slider.max > 0 && this.filled ? this.slider.value / this.slider.max : this.start;
     this.filled = true;
-    this.strip.style.setProperty("--columns", rows[0].length);
+    this.strip.parentElement.style.setProperty("--columns", rows[0].length);
     this.strip.replaceChildren(...rows.flatMap((images) => images.map(picture)));
     [...this.strip.children].forEach((canvas, i) => (canvas.onclick = () => this.go(i % (last + 1))));
     this.columns = last + 1;

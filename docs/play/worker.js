@@ -8,7 +8,7 @@ const QUICK_STEPS = 3; // while a slider moves
 const QUICK_TIMES = step_times(12); // of the prior, while a slider moves; otherwise it takes 50 steps
 const GUIDANCE = 1.5; // towards a label that is not the digit's own
 const LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-const FRAMES = 17; // of the way between two digits
+const FRAMES = 13; // of the way between two digits
 
 let newest = null; // the wish that is to be fulfilled
 let current = null; // the wish that is being fulfilled
