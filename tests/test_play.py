@@ -1,14 +1,12 @@
 """The page that runs the models in the browser (docs/play): its arithmetic in Node, and the page itself in Chromium."""
 
-import functools
-import http.server
-import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
-import threading
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,18 +82,21 @@ def test_the_arithmetic_in_node_is_the_packages(tmp_path):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The address of the page, built from the shipped weights and served."""
+    """The address of the page, built from the shipped weights and served as `make play` does it."""
     need(shutil.which("npm"), "npm")
-    spec = importlib.util.spec_from_file_location("play_build", ROOT / "docs" / "play" / "build.py")
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
-    assert build.install_runtime()
-    folder = tmp_path_factory.mktemp("play")
-    build.build(folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(build.Handler, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
+    command = [sys.executable, ROOT / "docs" / "play" / "build.py", tmp_path_factory.mktemp("site"), "--serve"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        output = ""
+        while not (found := re.search(r"Open (http://127.0.0.1:\d+/docs/play/)", output)):
+            line = process.stdout.readline()
+            assert line, output
+            output += line
+        assert float(re.search(r"([\d.]+) MB as served with gzip", output)[1]) < 15
+        yield found[1]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +110,23 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium, address):
-    """Opens the page with some state, and waits until it is ready; in the end, nothing may have gone wrong in it."""
+    """Opens the page with some state, and waits until it is ready; in the end, nothing may have gone wrong in it.
+
+    A file beside the page, in its place, is enough for a test of single functions.
+    """
     problems, requests, contexts = [], [], []
 
-    def open_page(hash: str = "", **settings) -> Page:
+    def open_page(path: str = "", **settings) -> Page:
         contexts.append(chromium.new_context(**{"viewport": {"width": 1366, "height": 768}} | settings))
         page = contexts[-1].new_page()
         page.set_default_timeout(60 * SECONDS)
         page.on("pageerror", lambda error: problems.append(error.stack or str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(address + hash)
-        page.wait_for_function(READY)
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))  # a file alone names no icon
+        page.goto(address + path)
+        if not path.endswith(".json"):
+            page.wait_for_function(READY)
         return page
 
     yield open_page
@@ -178,7 +184,7 @@ def test_a_drawn_three_becomes_all_ten_and_its_link_shows_the_same(open_page):
 def test_strokes_become_the_digit_that_the_panels_make_of_them(open_page):
     strokes = [{"erase": False, "points": THREE}, {"erase": True, "points": ((0.4, 0.1), (0.5, 0.2))}]
     script = "async strokes => Array.from((await import('./digits.js')).digit_of_strokes(strokes))"
-    page = open_page()
+    page = open_page("sizes.json")
     for some in (strokes, strokes[:1], [{"erase": False, "points": ((0.5, 0.5),)}]):
         image = torch.tensor(page.evaluate(script, some)).reshape(1, 1, 28, 28)
         assert (image - digit_of_strokes(some)).abs().mean() < 0.01, some
@@ -205,7 +211,7 @@ def test_the_networks_give_what_they_give_in_torch(open_page, autoencoder):
     x_T, z_T = torch.randn(1, 1, 28, 28, generator=core.seeded(0)), torch.randn(2, 256, generator=core.seeded(1))
     numbers = {"images": images, "x_T": x_T, "z_T": z_T}
     script_input = {name: tensor.flatten().tolist() for name, tensor in numbers.items()}
-    latents, decoded, found, other, label = map(torch.tensor, open_page().evaluate(RUN, script_input))
+    latents, decoded, found, other, label = map(torch.tensor, open_page("sizes.json").evaluate(RUN, script_input))
     with torch.no_grad():
         z = autoencoder.encode(images)
     assert (latents.reshape(-1, 256) - z).abs().max() < 0.01
@@ -252,6 +258,12 @@ def test_every_control_by_keyboard(open_page):
     for selector, (key, changed) in controls.items():
         tab_to(page, selector)
         assert changes(page, changed, lambda key=key: page.keyboard.press(key)), selector
+    tab_to(page, "canvas[data-role=draw]")
+    page.keyboard.press("Space")
+    for _ in range(10):
+        page.keyboard.press("ArrowDown")
+    assert changes(page, all_ten, lambda: page.keyboard.press("Space"))
+    assert page.locator("#label").input_value() == "1"
     tab_to(page, "[data-film=steps] .play")
     page.keyboard.press("Enter")
     assert page.locator("[data-film=steps] .play").text_content() == "Pause"
@@ -277,41 +289,47 @@ def tab_to(page: Page, selector: str) -> None:
 # Controls and pictures that run out of the page or into each other, and words that do not fit
 CLASHES = """() => {
     const name = (node) => `${node.tagName} ${node.id || node.ariaLabel || node.textContent}`.slice(0, 60);
-    const nodes = [...document.querySelectorAll("button, select, input, canvas, h1, h2, figcaption, output, legend, p")];
-    const shown = nodes.filter((node) => node.offsetParent && node.id !== "hint");
+    const nodes = document.querySelectorAll("button, select, input, canvas, h1, h2, figcaption, output, legend, p");
+    const shown = [...nodes].filter((node) => node.offsetParent && node.id !== "hint");
     const box = new Map(shown.map((node) => [node, node.getBoundingClientRect()]));
     const wide = shown.filter((node) => box.get(node).left < 0 || box.get(node).right > innerWidth
         || (node.tagName !== "INPUT" && node.scrollWidth > node.clientWidth + 1 && node.clientWidth));
     const pairs = shown.flatMap((a, i) => shown.slice(i + 1).map((b) => [a, b])).filter(([a, b]) => {
         const [p, q] = [box.get(a), box.get(b)];
-        const nested = a.contains(b) || b.contains(a) || a.parentElement === b.parentElement && a.closest(".choices label");
-        return !nested && Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1
+        const choice = a.parentElement === b.parentElement && a.closest(".choices label");
+        return !choice && !a.contains(b) && !b.contains(a)
+            && Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1
             && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 1;
     });
     return [...wide.map(name), ...pairs.map((pair) => pair.map(name).join(" on "))];
 }"""
 
 
-@pytest.mark.parametrize("width, height", [(360, 780), (1366, 768)])
-def test_nothing_is_cut_off_or_overlaps_in_either_theme(open_page, width, height):
-    page = open_page("#as=7&angle=1.2&steps=20", viewport={"width": width, "height": height})
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)
-        assert page.evaluate(CLASHES) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert ten(page).mean() < 0.5, "dark ink on light paper"
-        if folder := os.environ.get("DIFFAE_SCREENSHOTS"):
-            page.screenshot(path=Path(folder) / f"play_{width}_{theme}.png", full_page=True)
+def test_nothing_is_cut_off_or_overlaps_on_a_phone_and_on_a_desk_in_either_theme(open_page):
+    page = open_page("#as=7&angle=1.2&steps=20")
+    for width, height in ((360, 780), (800, 600), (1366, 768)):
+        page.set_viewport_size({"width": width, "height": height})
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            assert page.evaluate(CLASHES) == [], (width, theme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert ten(page).mean() < 0.5, "dark ink on light paper"
+            if folder := os.environ.get("DIFFAE_SCREENSHOTS"):
+                page.screenshot(path=Path(folder) / f"play_{width}_{theme}.png", full_page=True)
 
 
-def test_the_newest_wish_wins_and_what_is_missing_is_said(open_page, chromium, address):
-    page = open_page()
+def test_the_newest_wish_wins(open_page):
+    page = open_page("#digit=t0")
+    first = ten(page)
     page.evaluate("for (const i of [3, 9, 12, 0]) document.querySelectorAll('#samples input')[i].click()")
     page.wait_for_function(READY)
-    assert torch.equal(ten(page), ten(open_page("#digit=t0")))
-    without = chromium.new_page()
-    without.add_init_script("delete window.WebAssembly")
-    without.goto(address)
-    without.get_by_text("This page needs WebAssembly").wait_for()
-    assert without.evaluate("document.documentElement.dataset.state") == "failed"
-    without.close()
+    assert torch.equal(ten(page), first)
+
+
+def test_a_browser_without_webassembly_is_told_so(chromium, address):
+    page = chromium.new_page()
+    page.add_init_script("delete window.WebAssembly")
+    page.goto(address)
+    page.get_by_text("This page needs WebAssembly").wait_for()
+    assert page.evaluate("document.documentElement.dataset.state") == "failed"
+    page.close()

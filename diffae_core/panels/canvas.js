@@ -3,12 +3,15 @@
 const SIDE = 196; // screen pixels
 export const PEN = 2.6 / 28; // widths as shares of the canvas, as in canvas.py
 export const ERASER = 4 / 28;
+const STEP = 0.04; // of the canvas, that an arrow key moves the pen
+const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const LONGEST = 1000; // pixels: a larger picture is shrunk before it is sent
 
 export function draw(canvas, strokes, eraser = ERASER) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.lineCap = pen.lineJoin = "round";
+  pen.strokeStyle = "black";
   for (const { erase, points } of strokes) {
     pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
     pen.lineWidth = (erase ? eraser : PEN) * canvas.width;
@@ -48,8 +51,9 @@ function button(label, title, action) {
 // stroke is being drawn. `wipe()` empties it without a call.
 export function drawingCanvas(strokes, changed) {
   const canvas = Object.assign(document.createElement("canvas"), { width: 2 * SIDE, height: 2 * SIDE });
-  canvas.setAttribute("aria-label", "Draw a digit here");
-  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "Draw a digit: the arrow keys move the pen, the space bar lowers and lifts it");
+  canvas.setAttribute("role", "application");
+  canvas.tabIndex = 0;
   let erase = false;
   let drawing = false;
 
@@ -78,6 +82,34 @@ export function drawingCanvas(strokes, changed) {
     if (drawing) show(strokes, true);
     drawing = false;
   };
+  let at = [0.5, 0.3]; // the pen of the keyboard
+  let down = false;
+  canvas.onkeydown = (event) => {
+    const moved = ARROWS[event.key];
+    if (!moved && event.key !== " ") return;
+    event.preventDefault();
+    if (moved) at = at.map((x, axis) => Math.min(1, Math.max(0, x + moved[axis])));
+    else down = !down;
+    if (down && moved) strokes.at(-1).points.push(at);
+    if (down && !moved) strokes = [...strokes, { erase, points: [at] }];
+    if (down || !moved) show(strokes, !down);
+    showPen();
+  };
+  canvas.onblur = () => {
+    if (down) show(strokes, true);
+    down = false;
+    draw(canvas, strokes);
+  };
+  function showPen() {
+    draw(canvas, strokes);
+    const pen = canvas.getContext("2d");
+    pen.globalCompositeOperation = "source-over";
+    pen.strokeStyle = down ? "#d33" : "#888";
+    pen.lineWidth = canvas.width / 80;
+    pen.beginPath();
+    pen.arc(at[0] * canvas.width, at[1] * canvas.height, (PEN * canvas.width) / 2, 0, 7);
+    pen.stroke();
+  }
   const tool = button("Eraser", "Rub out with the pointer", () => {
     erase = !erase;
     tool.textContent = erase ? "Pen" : "Eraser";

@@ -1,4 +1,4 @@
-// Ahead of everything else: the theme that was chosen on the rest of the site, and whether the page can work at all.
+// The theme that was chosen on the rest of the site; then the page, or why it cannot work here.
 const page = document.documentElement;
 try {
   page.dataset.theme = localStorage.theme ?? "auto";
@@ -19,4 +19,6 @@ if (location.protocol === "file:") {
   explain("This page needs WebAssembly, which this browser lacks or has switched off. Any current browser has it.");
 } else if (!("toReversed" in Array.prototype)) {
   explain("This page needs a browser from 2023 or later.");
+} else {
+  addEventListener("DOMContentLoaded", () => import("./play.js"));
 }

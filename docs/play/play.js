@@ -8,6 +8,7 @@ const page = document.documentElement;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const random_seed = () => 1 + Math.floor(Math.random() * 1e6);
 const NEW_DIGIT = { label: null, as: null, angle: 0 }; // what another digit does not take over
+const ORIGINS = { t: "An example", d: "Your digit", n: "A new digit" };
 
 let state = START;
 let wishes = 0; // sent to the worker so far; answers to earlier ones are old
@@ -53,7 +54,9 @@ function show_state() {
   check_choice($("#ways"), state.way);
   for (const name of ["angle", "steps", "eta"]) $(`#${name}`).value = state[name];
   for (const output of document.querySelectorAll("output")) output.value = $(`#${output.htmlFor}`).value;
-  $("#origin").textContent = { t: "An example", d: "Your digit", n: "A new digit" }[state.digit[0]];
+  const kind = state.digit[0];
+  $("#origin").textContent = state.angle || state.as !== null ? "Now" : ORIGINS[kind];
+  $("#reading").textContent = kind === "n" ? "Made as a" : "Read as a";
   $("#whose").textContent = state.angle ? "in another handwriting" : "in the same handwriting";
 }
 
@@ -196,8 +199,6 @@ function add_controls() {
   addEventListener("hashchange", () => change(from_hash(location.hash), { reveal: true }));
 }
 
-if (page.dataset.state !== "failed") {
-  digits = await load_digits();
-  add_controls();
-  change(from_hash(location.hash), { reveal: true });
-}
+digits = await load_digits();
+add_controls();
+change(from_hash(location.hash), { reveal: true });
