@@ -69,13 +69,21 @@ def test_digits() -> list[dict]:
 
 
 def exported_models() -> Path:
-    """The folder with the ONNX files of the shipped weights, in 16 bits; exported once."""
-    sources = [Path(__file__), *sorted((ROOT / "diffae_core").glob("*.py")), *sorted(ROOT.glob("diffae_core/*/*.pt"))]
-    key = hashlib.sha256(b"".join(file.read_bytes() for file in sources) + torch.__version__.encode()).hexdigest()
-    folder = CACHE / key[:16]
+    """The folder with the ONNX files of the shipped weights, in 16 bits; exported when weights or code are new."""
+    package = ROOT / "diffae_core"
+    sources = [
+        Path(__file__),
+        *package.glob("*.py"),
+        *package.glob("evaluation/*.py"),
+        *package.glob("pretrained/*.pt"),
+    ]
+    content = b"".join(file.read_bytes() for file in sorted(sources)) + torch.__version__.encode()
+    folder = CACHE / f"models-{hashlib.sha256(content).hexdigest()[:16]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with FileLock(CACHE / "export.lock"):
         if not folder.exists():
+            for old in CACHE.glob("models-*"):
+                shutil.rmtree(old)
             with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
                 export(Path(temporary) / "models")
                 os.replace(Path(temporary) / "models", folder)

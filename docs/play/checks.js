@@ -20,5 +20,5 @@ if (location.protocol === "file:") {
 } else if (!("toReversed" in Array.prototype)) {
   explain("This page needs a browser from 2023 or later.");
 } else {
-  addEventListener("DOMContentLoaded", () => import("./play.js"));
+  addEventListener("DOMContentLoaded", () => import("./play.js").catch((error) => explain(`The page could not start: ${error.message}.`)));
 }
