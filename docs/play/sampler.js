@@ -77,10 +77,10 @@ export function slerp(a, b, share) {
   return mix(Math.sin((1 - share) * angle) / Math.sin(angle), a, Math.sin(share * angle) / Math.sin(angle), b);
 }
 
-// z_T turned by an angle towards a noise, which is given z_T's length: another hand, the further the more different.
+// Another handwriting: cos(angle) z_T + sin(angle) noise, with the noise made as long as z_T and at a right angle to it.
 export function turn(z_T, angle, noise) {
-  const length = Math.sqrt(dot(z_T, z_T) / dot(noise, noise));
-  return mix(Math.cos(angle), z_T, Math.sin(angle) * length, noise);
+  const across = mix(1, noise, -dot(noise, z_T) / dot(z_T, z_T), z_T);
+  return mix(Math.cos(angle), z_T, Math.sin(angle) * Math.sqrt(dot(z_T, z_T) / dot(across, across)), across);
 }
 
 function dot(a, b) {
