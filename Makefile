@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab train quality docs tables goals tables-quick render recipe notebooks bench uncertainty faults bench-panels fashion
+.PHONY: help demo test lint lab train quality docs play tables goals tables-quick render recipe notebooks bench uncertainty faults bench-panels fashion
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,11 @@ train: $(VENV)/installed  ## train everything from scratch, into output/trained 
 quality: $(VENV)/installed  ## measure the shipped weights on all 10,000 test digits
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/quality --quality-digits 10000
 
-docs: $(VENV)/installed-docs  ## build the site from notebooks, documents and docstrings, into output/site
+docs: $(VENV)/installed-docs,onnx  ## build the site from notebooks, documents and docstrings, into output/site
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d output/site-cache . output/site
+
+play: $(VENV)/installed-onnx  ## run the models in the browser: build that page of the site alone and serve it (needs npm)
+	$(BIN)/python docs/play/build.py output/site --serve
 
 tables: $(VENV)/installed-lab  ## measure everything for docs/results.md (an hour; goes on after a kill)
 	$(BIN)/python benchmarks/tables.py

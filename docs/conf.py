@@ -1,8 +1,13 @@
 """The site: `make docs` builds it from the notebooks as committed, the documents, and the docstrings."""
 
 import json
+import sys
+from pathlib import Path
 
 import diffae_core
+
+sys.path.insert(0, str(Path(__file__).parent / "play"))
+import build as play  # noqa: E402 (docs/play/build.py)
 
 project = "Diffusion Autoencoder on MNIST"
 author = "the diffae-core authors"
@@ -39,8 +44,19 @@ html_title = project
 html_static_path = []
 
 
+if play.install_runtime():  # else the site is built without the page that runs the models
+    tags.add("play")  # noqa: F821 (Sphinx defines it here)
+
+
 def setup(app):
     app.connect("source-read", inline_attachments)
+    app.connect("build-finished", build_play)
+
+
+def build_play(app, error: Exception | None) -> None:
+    """The page that runs the models, which the index links to where it is built."""
+    if error is None and app.tags.has("play"):
+        play.build(Path(app.outdir) / "docs" / "play")
 
 
 def inline_attachments(app, name: str, source: list[str]) -> None:

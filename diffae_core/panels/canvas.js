@@ -1,18 +1,24 @@
-// A canvas for one digit. What is drawn goes to Python as strokes: { erase, points: [[x, y], ...] }, x and y from 0 to 1.
+// A canvas for one digit, for the panels and for the page docs/play. What is drawn is a list of strokes:
+// { erase, points: [[x, y], ...] }, x and y from 0 to 1.
 const SIDE = 196; // screen pixels
-const PEN = 2.6 / 28; // as in canvas.py
-const ERASER = 4 / 28;
+export const PEN = 2.6 / 28; // widths as shares of the canvas, as in canvas.py
+export const ERASER = 4 / 28;
+const STEP = 0.04; // of the canvas, that an arrow key moves the pen
+const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const LONGEST = 1000; // pixels: a larger picture is shrunk before it is sent
 
-function draw(canvas, strokes) {
+export function draw(canvas, strokes, eraser = ERASER) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.lineCap = pen.lineJoin = "round";
+  pen.strokeStyle = "black";
   for (const { erase, points } of strokes) {
     pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
-    pen.lineWidth = (erase ? ERASER : PEN) * canvas.width;
+    pen.lineWidth = (erase ? eraser : PEN) * canvas.width;
     pen.beginPath();
-    for (const [x, y] of [points[0], ...points]) pen.lineTo(x * canvas.width, y * canvas.height);
+    const [[x_0, y_0]] = points;
+    pen.moveTo((x_0 - 0.001) * canvas.width, y_0 * canvas.height); // so that a dot is a line too, however short
+    for (const [x, y] of points) pen.lineTo(x * canvas.width, y * canvas.height);
     pen.stroke();
   }
 }
@@ -41,40 +47,91 @@ function button(label, title, action) {
   return made;
 }
 
+// A canvas and its buttons. `changed(strokes, ended)` is called whenever the drawing changes; `ended` is false while a
+// stroke is being drawn. `wipe()` empties it without a call.
+export function drawingCanvas(strokes, changed) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 2 * SIDE, height: 2 * SIDE });
+  canvas.setAttribute("aria-label", "Draw a digit: the arrow keys move the pen, the space bar lowers and lifts it");
+  canvas.setAttribute("role", "application");
+  canvas.tabIndex = 0;
+  let erase = false;
+  let drawing = false;
+
+  function show(next, ended) {
+    strokes = next;
+    draw(canvas, strokes);
+    changed(structuredClone(strokes), ended);
+  }
+  function place(event) {
+    const { left, top, width, height } = canvas.getBoundingClientRect();
+    return [(event.clientX - left) / width, (event.clientY - top) / height].map((x) => Math.round(x * 1000) / 1000);
+  }
+  canvas.onpointerdown = (event) => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    drawing = true;
+    show([...strokes, { erase, points: [place(event)] }], false);
+  };
+  canvas.onpointermove = (event) => {
+    if (!drawing) return;
+    strokes.at(-1).points.push(place(event));
+    show(strokes, false);
+  };
+  canvas.onpointerup = canvas.onpointercancel = () => {
+    if (drawing) show(strokes, true);
+    drawing = false;
+  };
+  let at = [0.5, 0.3]; // the pen of the keyboard
+  let down = false;
+  canvas.onkeydown = (event) => {
+    const moved = ARROWS[event.key];
+    if (!moved && event.key !== " ") return;
+    event.preventDefault();
+    if (moved) at = at.map((x, axis) => Math.min(1, Math.max(0, x + moved[axis])));
+    else down = !down;
+    if (down && moved) strokes.at(-1).points.push(at);
+    if (down && !moved) strokes = [...strokes, { erase, points: [at] }];
+    if (down || !moved) show(strokes, !down);
+    showPen();
+  };
+  canvas.onblur = () => {
+    if (down) show(strokes, true);
+    down = false;
+    draw(canvas, strokes);
+  };
+  function showPen() {
+    draw(canvas, strokes);
+    const pen = canvas.getContext("2d");
+    pen.globalCompositeOperation = "source-over";
+    pen.strokeStyle = down ? "#d33" : "#888";
+    pen.lineWidth = canvas.width / 80;
+    pen.beginPath();
+    pen.arc(at[0] * canvas.width, at[1] * canvas.height, (PEN * canvas.width) / 2, 0, 7);
+    pen.stroke();
+  }
+  const tool = button("Eraser", "Rub out with the pointer", () => {
+    erase = !erase;
+    tool.textContent = erase ? "Pen" : "Eraser";
+  });
+  const undo = button("Undo", "Take the last stroke back", () => show(strokes.slice(0, -1), true));
+  const clear = button("Clear", "An empty canvas", () => show([], true));
+  function wipe() {
+    strokes = [];
+    draw(canvas, strokes);
+  }
+  draw(canvas, strokes);
+  return { canvas, buttons: [tool, undo, clear], wipe };
+}
+
 export default {
   render({ model, el }) {
     el.classList.add("diffae-canvas");
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * SIDE, height: 2 * SIDE });
-    canvas.style.width = canvas.style.height = `${SIDE}px`;
-    canvas.setAttribute("aria-label", "Draw a digit here");
-    canvas.setAttribute("role", "img");
-    let strokes = structuredClone(model.get("strokes"));
-    let erase = false;
-    let drawing = false;
-
-    function changed() {
-      draw(canvas, strokes);
-      model.set("strokes", structuredClone(strokes));
+    const { canvas, buttons } = drawingCanvas(structuredClone(model.get("strokes")), (strokes) => {
+      model.set("strokes", strokes);
       model.save_changes(); // while Python is busy only the latest is kept
-    }
-    function place(event) {
-      const { left, top, width, height } = canvas.getBoundingClientRect();
-      return [(event.clientX - left) / width, (event.clientY - top) / height].map((x) => Math.round(x * 1000) / 1000);
-    }
-    canvas.onpointerdown = (event) => {
-      if (event.button !== 0) return;
-      event.preventDefault();
-      canvas.setPointerCapture(event.pointerId);
-      drawing = true;
-      strokes.push({ erase, points: [place(event)] });
-      changed();
-    };
-    canvas.onpointermove = (event) => {
-      if (!drawing) return;
-      strokes.at(-1).points.push(place(event));
-      changed();
-    };
-    canvas.onpointerup = canvas.onpointercancel = () => (drawing = false);
+    });
+    canvas.style.width = canvas.style.height = `${SIDE}px`;
 
     const pick = Object.assign(document.createElement("input"), { type: "file", accept: "image/*", hidden: true });
     pick.onchange = async () => {
@@ -84,17 +141,10 @@ export default {
       model.save_changes();
       pick.value = ""; // so that the same file can be given again
     };
-    const tool = button("Eraser", "Rub out with the pointer", () => {
-      erase = !erase;
-      tool.textContent = erase ? "Pen" : "Eraser";
-    });
-    const undo = button("Undo", "Take the last stroke back", () => (strokes.pop(), changed()));
-    const clear = button("Clear", "An empty canvas", () => ((strokes = []), changed()));
     const open = button("Your picture", "A photo or scan of one digit, of any size", () => pick.click());
     const caption = Object.assign(document.createElement("div"), { textContent: "Draw a digit", className: "diffae-help" });
     const line = document.createElement("div");
-    line.append(tool, undo, clear, open, pick);
+    line.append(...buttons, open, pick);
     el.append(caption, canvas, line);
-    draw(canvas, strokes);
   },
 };
