@@ -362,7 +362,7 @@ def goals(bench: Bench) -> list[tuple]:
             lambda: arc(bench),
             {"precision": (digits - 0.02, digits)},
         ),
-        ("another label, in its own hand", partial(relabelled, bench), becomes | kept),
+        ("another label, in the same handwriting", partial(relabelled, bench), becomes | kept),
         (
             "another label by the paper's way (edit, refine)",
             lambda: decoded(*edited(bench), latent_noise=1.0),
@@ -389,7 +389,7 @@ SUMMARY = {
     "as they are": ("accuracy, %", "MSE"),
     "half-way between classes": ("precision",),
     "handwriting turned by 0.8": ("class kept, %", "precision"),
-    "another label, in its own hand": ("becomes it, %", "precision", "thickness kept"),
+    "another label, in the same handwriting": ("becomes it, %", "precision", "thickness kept"),
     "from the prior, any class": ("FD ratio",),
 }
 FORMS = {"MSE": "{:.2g}", "precision": "{:.3f}", "pixel change": "{:.3f}"}
