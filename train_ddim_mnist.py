@@ -9,20 +9,24 @@ python train_ddim_mnist.py --data FOLDER   train on pictures of your own, in one
 import argparse
 import logging
 import math
-import signal
 import sys
-import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import diffae_core as core
+from diffae_core.autoencoder import AUTOENCODER
+from diffae_core.base.runs import check_settings, first_interrupt, locked, with_progress
+from diffae_core.diffusion import DIFFUSION, NUM_STEPS
+from diffae_core.prior import PRIOR
 
 log = logging.getLogger("diffae_core.script")
 SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
-LINE_EVERY_SECONDS = 10  # where the output is no terminal
+SAMPLES_EVERY_EPOCHS = 5
 CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.3, "diffusion": 1.6, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
 
 
@@ -37,12 +41,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--train-digits", type=int, help="use only so many training digits (all)")
     add("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
     add("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
-    add("--autoencoder-epochs", type=float, default=5, help="(%(default)s)")
-    add("--epochs", type=float, default=30, help="of the diffusion model (%(default)s)")
-    add("--prior-epochs", type=float, default=100, help="of the latent prior; 0 for none (%(default)s)")
+    add("--autoencoder-epochs", type=float, default=AUTOENCODER.epochs, help="(%(default)s)")
+    add("--epochs", type=float, default=DIFFUSION.epochs, help="of the diffusion model (%(default)s)")
+    add("--prior-epochs", type=float, default=PRIOR.epochs, help="of the latent prior; 0 for none (%(default)s)")
     add("--train-classifier", action="store_true", help="train the classifier too, instead of using the shipped one")
-    add("--batch-size", type=int, default=64, help="of the diffusion model (%(default)s)")
-    add("--learning-rate", type=float, default=3e-3, help="the diffusion model's peak (%(default)s)")
+    add("--batch-size", type=int, default=DIFFUSION.batch_size, help="of the diffusion model (%(default)s)")
+    add("--learning-rate", type=float, default=DIFFUSION.learning_rate, help="the diffusion model's peak (%(default)s)")
     add("--latent-noise", type=float, default=2, help="the most noise on a latent in its training (%(default)s)")
     add("--mixed-share", type=float, default=0.25, help="of latents mixed with another digit's (%(default)s)")
     add("--latent-dim", type=int, default=256, help="(%(default)s)")
@@ -50,80 +54,159 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
     add("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
     add("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
-    add("--num-steps", type=int, default=core.diffusion.NUM_STEPS, help="DDIM steps in the pictures (%(default)s)")
+    add("--num-steps", type=int, default=NUM_STEPS, help="DDIM steps in the pictures (%(default)s)")
     add("--quality-digits", type=int, default=500, help="test digits to measure on; below 10: none (%(default)s)")
     return parser.parse_args(arguments)
 
 
-def drive(run: core.Training, name: str, options: argparse.Namespace, each_epoch) -> None:
-    """Run a training to its end, saving it as it goes; Ctrl-C stops after the step under way, so nothing is lost."""
-    state, stop, terminal = options.output_dir / f"{name}_training.pt", [], sys.stderr.isatty()
-    if state.exists():
-        if not options.resume:
-            raise FileExistsError(f"found an unfinished run, {state}: add --resume to go on with it, or delete it")
-        run.resume(state)
-    # A second Ctrl-C finds the former handler, and stops at once.
-    handler = signal.signal(signal.SIGINT, lambda *_: stop.append(signal.signal(signal.SIGINT, handler)))
-    line_at = time.monotonic() + LINE_EVERY_SECONDS
-    try:
-        for record in (bar := tqdm(run, name, initial=run.step, unit="step", disable=not terminal)):
-            if not math.isfinite(record.loss):
-                hint = f"start anew in another folder, with another --seed or a lower --learning-rate; see {state}"
-                raise ValueError(f"the loss of the {name} is {record.loss} at step {record.step}: {hint}")
-            bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{record.loss:.4f}", refresh=False)
-            if not terminal and (time.monotonic() > line_at or record.step == len(run)):
-                log.info("%s: step %d of %d, loss %.4f", name, record.step, len(run), record.loss)
-                line_at = time.monotonic() + LINE_EVERY_SECONDS
-            if record.step % run.steps_per_epoch == 0:
-                each_epoch(record.step // run.steps_per_epoch, run.ema_model)  # before saving: after a kill made again
-            if stop or record.step % SAVE_EVERY_STEPS == 0:
-                run.save(state)
-            if stop:
-                raise KeyboardInterrupt
-    finally:
-        signal.signal(signal.SIGINT, handler)
+@dataclass
+class Plan:
+    """What the options ask for, checked."""
+
+    options: argparse.Namespace
+    folder: Path
+    device: torch.device
+    train: core.Digits
+    test: core.Digits
+    recipes: dict[str, core.TrainingConfig]
+    models: dict[str, Any]  # first without memory, for their sizes; then shipped, found or trained
+    written: list[Path] = field(default_factory=list)
 
 
-def train_or_load(name, outline, options, start, *given, each_epoch=lambda epoch, model: None):
-    """The shipped model, the one in the output folder, or a new one that is trained, with the sizes of ``outline``."""
-    kind, path = type(outline), options.output_dir / outline.pretrained_file
-    shipped = options.pretrained or (name == "classifier" and not options.train_classifier and not path.exists())
-    if shipped or path.exists():
-        model = kind.from_pretrained(None if shipped else path, options.device)
-        for key, size in outline.config.items():
-            if model.config[key] != size:
-                got = f"{key} {size} (it has {model.config[key]})"
-                raise ValueError(f"expected {path.name} with {got}: use its own sizes, or another --output-dir")
-        if not shipped:
-            log.info("%s: found, so not trained", path)
+def check_options(options: argparse.Namespace, folder: Path) -> Plan:
+    """Refuse what makes no sense, before anything is trained."""
+    if options.image_size != 28 and not options.data:
+        raise ValueError(f"expected --data with --image-size {options.image_size}: MNIST's digits are 28 x 28")
+    if options.train_digits is not None and options.train_digits < 1:
+        raise ValueError(f"expected --train-digits of 1 or more, got {options.train_digits}")
+    for name, number, high in (("latent-noise", options.latent_noise, 100), ("mixed-share", options.mixed_share, 1)):
+        if not 0 <= number <= high:
+            raise ValueError(f"expected --{name} from 0 to {high}, got {number}")
+    core.step_times(options.num_steps)
+    device = core.choose_device(options.device)
+    splits = "train", "validation", "test"
+    data = core.load_digits(options.data, options.image_size) if options.data else map(core.load_mnist, splits)
+    train, _, test = data
+    train = train.subset(slice(0, options.train_digits))
+
+    size, latent_dim, meta = train.pixels.shape[-1], options.latent_dim, torch.device("meta")
+    network = options.time_embedding_dim, options.feature_embedding_dim, options.widths, options.block_depth
+    changes = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    recipes = {
+        "autoencoder": replace(AUTOENCODER, epochs=options.autoencoder_epochs, seed=options.seed),
+        "diffusion": replace(DIFFUSION, **changes, seed=options.seed),
+    }
+    models: dict[str, Any] = {
+        "autoencoder": core.SimpleAutoencoder(latent_dim, size, meta),
+        "diffusion": core.DiffusionModel(*network, latent_dim, size, device=meta),
+    }
+    if options.prior_epochs:
+        recipes["prior"] = replace(PRIOR, epochs=options.prior_epochs, seed=options.seed)
+        models["prior"] = core.LatentPrior(latent_dim, num_classes=train.num_classes, device=meta)
+    if min(options.quality_digits, len(test), len(train)) >= 10 and train.num_classes >= 2:
+        models["classifier"] = core.DigitClassifier(train.num_classes, size, device=meta)
+
+    if not options.pretrained:
+        pictures = core.model.fingerprint(train.pixels, train.labels)
+        settings = {"pictures": pictures, "latent noise": options.latent_noise, "mixed share": options.mixed_share}
+        for name, recipe in recipes.items():
+            settings |= {f"{name} {key}": value for key, value in asdict(recipe).items()}
+        check_settings(folder / "settings.json", settings)
+    return Plan(options, folder, device, train, test, recipes, models)
+
+
+def announce(plan: Plan) -> None:
+    """Say what is going to be done, and for how long."""
+    epochs = {name: recipe.epochs for name, recipe in plan.recipes.items()}
+    if "classifier" in plan.models and (plan.options.data or plan.options.train_classifier):
+        epochs["classifier"] = 6
+    minutes = sum(CPU_MINUTES_AN_EPOCH[name] * number for name, number in epochs.items()) * len(plan.train) / 54_000
+    effort = "shipped weights" if plan.options.pretrained else f"about {max(1, round(minutes))} minutes on 2 cores"
+    log.info("%s, %s training digits, %s, into %s", plan.device, f"{len(plan.train):,}", effort, plan.folder)
+
+
+def train_all(plan: Plan) -> None:
+    """The autoencoder, then what learns its latents: the diffusion model and the prior; then the classifier."""
+    options, train, recipes, models = plan.options, plan.train, plan.recipes, plan.models
+    noise = options.latent_noise, options.mixed_share
+    make_run = {
+        "autoencoder": lambda model: core.train_autoencoder(model, train, recipes["autoencoder"]),
+        "diffusion": lambda model: core.train_diffusion(
+            model, train, models["autoencoder"], recipes["diffusion"], *noise
+        ),
+        "prior": lambda model: core.train_latent_prior(model, train, models["autoencoder"], recipes["prior"]),
+        "classifier": lambda model: core.train_classifier(model, train),
+    }
+    for name in models:
+        models[name] = train_or_load(plan, name, make_run[name])
+        if name in ("diffusion", "prior"):
+            models[name].check_latents_from(models["autoencoder"])
+
+
+def train_or_load(plan: Plan, name: str, make_run: Callable[[Any], core.Training]) -> Any:
+    """The shipped model, the one in the output folder, or a new one, which is trained."""
+    kind, sizes, options = type(plan.models[name]), plan.models[name].config, plan.options
+    path, run_path = plan.folder / kind.pretrained_file, plan.folder / f"{name}_training.pt"
+    wants_own = options.train_classifier or options.data or path.exists()
+    is_shipped = options.pretrained or (name == "classifier" and not wants_own)
+    if not is_shipped and not path.exists():
+        torch.manual_seed(options.seed)
+        model = kind(**sizes, device=plan.device)
+        drive(plan, name, make_run(model), run_path)
+        model.save_checkpoint(path)
+        run_path.unlink(missing_ok=True)
+        plan.written.append(path)
         return model
-    torch.manual_seed(options.seed)
-    model = kind(**outline.config, device=options.device)
-    drive(start(model, *given), name, options, each_epoch)
-    model.save_checkpoint(path)
-    (options.output_dir / f"{name}_training.pt").unlink(missing_ok=True)
+    if not is_shipped:
+        log.info("%s: found, so not trained", path)
+    model = kind.from_pretrained(None if is_shipped else path, plan.device)
+    for key, size in sizes.items():
+        if model.config[key] != size:
+            got = f"{key} {size} (it has {model.config[key]})"
+            raise ValueError(f"expected {path.name} with {got}: use its own sizes, or another --output-dir")
     return model
 
 
-def locked(folder: Path) -> FileLock:
-    """The lock of the output folder, which is made if there is none."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"expected --output-dir to be a folder, got the file {folder}: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OSError(f"another run writes to {folder}: wait for it, or choose another --output-dir") from None
-    return lock
+def drive(plan: Plan, name: str, run: core.Training, path: Path) -> None:
+    """Take a training to its end, saving it as it goes; Ctrl-C stops after the step under way, so nothing is lost."""
+    if path.exists():
+        if not plan.options.resume:
+            raise FileExistsError(f"found an unfinished run, {path}: add --resume to go on with it, or delete it")
+        run.resume(path)
+    with first_interrupt() as interrupted:
+        for record in with_progress(run, name):
+            if not math.isfinite(record.loss):
+                hint = f"start anew in another folder, with another --seed or a lower --learning-rate; see {path}"
+                raise ValueError(f"the loss of the {name} is {record.loss} at step {record.step}: {hint}")
+            if name == "diffusion" and record.step % (SAMPLES_EVERY_EPOCHS * run.steps_per_epoch) == 0:
+                save_samples(plan, run.ema_model, round(record.epoch))  # before saving: after a kill made again
+            if interrupted.is_set() or record.step % SAVE_EVERY_STEPS == 0:
+                run.save(path)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
 
 
-def write_quality(path: Path, metrics: dict[str, float], count: int) -> None:
-    """The metrics of ``count`` test digits as a table in Markdown, in a file and on the screen."""
+def save_samples(plan: Plan, model: Any, epoch: int) -> None:
+    """Digits decoded during the training of the diffusion model, always the same ones from the same noise."""
+    latents = plan.models["autoencoder"].encode_dataset(plan.train.subset(slice(0, 64))).tensors[0]
+    samples = model.generate(latents, plan.options.num_steps, generator=core.seeded(plan.options.seed))
+    path = plan.folder / "samples" / f"epoch_{epoch:03d}.png"
+    core.plotting.save_png(samples, path, columns=16)
+    plan.written.append(path)
+
+
+def write_quality(plan: Plan) -> None:
+    """The metrics of some test digits as a table in Markdown, in a file and on the screen."""
+    test = plan.test.spaced(min(plan.options.quality_digits, len(plan.test), len(plan.train)))
+    autoencoder, model, classifier = (plan.models[name] for name in ("autoencoder", "diffusion", "classifier"))
+    metrics = core.quality(autoencoder, model, classifier, test, plan.train, plan.options.seed, progress=tqdm)
     rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
-    text = "\n".join([f"| on {count:,} test digits, random x_T, 20 steps, eta 0 | value |", "|---|---|", *rows]) + "\n"
+    heading = f"| on {len(test):,} test digits, random x_T, 20 steps, eta 0 | value |"
+    text = "\n".join([heading, "|---|---|", *rows]) + "\n"
+    path = plan.folder / "quality.md"
     with core.checkpoints.atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
+    plan.written.append(path)
     print(text)
 
 
@@ -131,68 +214,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("diffae_core").setLevel(logging.INFO)
-    device, seed = core.choose_device(options.device), options.seed
-    options.output_dir = folder = options.output_dir.expanduser()
-    lock = locked(folder)  # noqa: F841 (free again when this process ends, however it ends)
-
-    # Every option is checked here, before anything is trained: configurations, and models without memory.
-    if options.image_size != 28 and not options.data:
-        raise ValueError(f"expected --data with --image-size {options.image_size}: MNIST's digits are 28 x 28")
-    splits = "train", "validation", "test"
-    data = core.load_digits(options.data, options.image_size) if options.data else map(core.load_mnist, splits)
-    train, _, test = data
-    if options.train_digits is not None and options.train_digits < 1:
-        raise ValueError(f"expected --train-digits of 1 or more, got {options.train_digits}")
-    if not 0 <= options.latent_noise <= 100:
-        raise ValueError(f"expected --latent-noise from 0 to 100, got {options.latent_noise}")
-    if not 0 <= options.mixed_share <= 1:
-        raise ValueError(f"expected --mixed-share from 0 to 1, got {options.mixed_share}")
-    core.step_times(options.num_steps)
-    train = train.subset(slice(0, options.train_digits))
-    size, latent_dim, meta = train.pixels.shape[-1], options.latent_dim, torch.device("meta")
-    autoencoder = core.SimpleAutoencoder(latent_dim, size, device=meta)
-    embeddings = options.time_embedding_dim, options.feature_embedding_dim
-    model = core.DiffusionModel(*embeddings, options.widths, options.block_depth, latent_dim, size, device=meta)
-    coder_config = core.TrainingConfig(options.autoencoder_epochs, seed=seed)
-    config = core.TrainingConfig(options.epochs, options.batch_size, options.learning_rate, seed=seed)
-    epochs, prior, classifier = {"autoencoder": coder_config.epochs, "diffusion": config.epochs}, None, None
-    if options.prior_epochs:
-        prior = core.LatentPrior(latent_dim, num_classes=train.num_classes, device=meta)
-        prior_config = core.TrainingConfig(options.prior_epochs, 256, 2e-3, ema_decay=0.999, seed=seed)
-        epochs["prior"] = prior_config.epochs
-    quality_digits = min(options.quality_digits, len(test), len(train))
-    if quality_digits >= 10 and train.num_classes >= 2:
-        classifier = core.DigitClassifier(train.num_classes, size, device=meta)
-        options.train_classifier |= options.data is not None
-        epochs |= {"classifier": 6} if options.train_classifier else {}
-    minutes = sum(CPU_MINUTES_AN_EPOCH[name] * number for name, number in epochs.items()) * len(train) / 54_000
-    effort = "shipped weights" if options.pretrained else f"about {max(1, round(minutes))} minutes on 2 cores"
-    log.info("%s, %s training digits, %s, into %s", device, f"{len(train):,}", effort, folder)
-    options.device, before = device, {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
-
-    def save_samples(epoch: int, ema_model: core.DiffusionModel) -> None:
-        if epoch % 5 == 0:
-            latents = autoencoder.encode_dataset(train.subset(slice(0, 64))).tensors[0]
-            samples = ema_model.generate(latents, options.num_steps, generator=core.seeded(seed))
-            core.plotting.save_png(samples, folder / "samples" / f"epoch_{epoch:03d}.png", columns=16)
-
-    autoencoder = train_or_load("autoencoder", autoencoder, options, core.train_autoencoder, train, coder_config)
-    given = core.train_diffusion, train, autoencoder, config, options.latent_noise, options.mixed_share
-    model = train_or_load("diffusion", model, options, *given, each_epoch=save_samples)
-    model.check_latents_from(autoencoder)
-    if prior is not None:
-        prior = train_or_load("prior", prior, options, core.train_latent_prior, train, autoencoder, prior_config)
-        prior.check_latents_from(autoencoder)
-    core.Demo(autoencoder, model, prior, test, options.num_steps, seed).save(folder)
-    if classifier is not None:
-        classifier = train_or_load("classifier", classifier, options, core.train_classifier, train)
-        test = test.spaced(quality_digits)
-        metrics = core.quality(autoencoder, model, classifier, test, train, seed, progress=tqdm)
-        write_quality(folder / "quality.md", metrics, len(test))
-    for left_over in folder.rglob(".*-????????.*"):  # half-written files of a run that was killed
-        left_over.unlink()
-    files = sorted(path for path in folder.rglob("*.*") if before.get(path) != path.stat().st_mtime_ns)
-    print("Files written:", *files, sep="\n  ")
+    folder = options.output_dir.expanduser()
+    with locked(folder):
+        plan = check_options(options, folder)
+        announce(plan)
+        train_all(plan)
+        models = plan.models["autoencoder"], plan.models["diffusion"], plan.models.get("prior")
+        demo = core.Demo(*models, plan.test, options.num_steps, options.seed)
+        plan.written += demo.save(folder)
+        if "classifier" in plan.models:
+            write_quality(plan)
+        for place in (folder, folder / "samples"):  # of a run that was killed
+            core.checkpoints.remove_left_overs(place)
+    print("Files written:", *sorted(plan.written), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,14 @@
 tests/test_own_data.py runs it on other pictures; tests/robustness has kills, full disks, a second run.
 """
 
+import errno
 import logging
 import re
+import runpy
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from conftest import NO_PRIOR, SMALL_RUN, all_equal, finished, saved_weights, start
 
@@ -38,7 +42,7 @@ def files_in(folder):
 
 def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     out, error = finished(start(tmp_path, *FIVE_EPOCHS))
-    made = files_in(tmp_path / "output")
+    made = files_in(tmp_path / "output") - {"settings.json"}
     assert made == {
         "autoencoder_weights.pt",
         "diffusion_model.pt",
@@ -57,7 +61,8 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
 
     before = {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")}
     main(*FIVE_EPOCHS)
-    assert caplog.text.count("found, so not trained") == 3 and files_in(tmp_path / "output") == made
+    assert caplog.text.count("found, so not trained") == 3
+    assert files_in(tmp_path / "output") == {*made, "settings.json"}
     assert {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")} == before
 
     with pytest.raises(
@@ -69,6 +74,7 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     ):
         main(*FIVE_EPOCHS, "--latent-dim", "8")
     (tmp_path / "output" / "autoencoder_weights.pt").unlink()
+    (tmp_path / "output" / "settings.json").unlink()  # so that the script cannot know that the seed was another
     with pytest.raises(
         ValueError, match="expected the autoencoder that this DiffusionModel was trained with.*train the Diff"
     ):
@@ -81,6 +87,77 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
         script.main(["--output-dir", str(tmp_path / name), *NO_PRIOR, "--epochs", "0.5", "--seed", seed])
         runs.append(saved_weights(tmp_path / name / "diffusion_model.pt"))
     assert all_equal(runs[0], runs[1]) and not all_equal(runs[0], runs[2])
+
+
+def test_a_folder_of_other_settings_or_pictures_is_refused(tmp_path, main):
+    """Finished or not, with --resume or without; what differs is said in one line."""
+    options = [*NO_PRIOR, "--train-digits", "96", "--epochs", "1"]
+    main(*options)
+    main(*options, "--num-steps", "3", "--prior-epochs", "0.5")  # a model that was not there is added
+    before = {path: path.read_bytes() for path in (tmp_path / "output").rglob("*.*")}
+    np.savez(tmp_path / "own.npz", images=core.load_sample("test").pixels[:120, 0].numpy())
+    for others, difference in (
+        (["--epochs", "2"], r"with diffusion epochs 1\.0, not 2\.0: use the same settings, or another folder$"),
+        (["--seed", "1"], "autoencoder seed 0, not 1; diffusion seed 0, not 1"),
+        (["--data", str(tmp_path / "own.npz")], r"with pictures \w+, not \w+: use the same"),
+        (["--prior-epochs", "0.6"], r"with prior epochs 0\.5, not 0\.6: "),
+        (["--latent-noise", "1", "--resume"], r"with latent noise 2, not 1\.0: "),
+    ):
+        with pytest.raises(ValueError, match=f"the models in .*output were trained {difference}"):
+            main(*options, *others)
+    assert {path: path.read_bytes() for path in (tmp_path / "output").rglob("*.*")} == before
+    (tmp_path / "output" / "settings.json").write_text("[1]")
+    with pytest.raises(
+        ValueError, match=r"settings of the models at .*settings\.json, got another file .*move it away"
+    ):
+        main(*options)
+
+
+def test_other_peoples_files_stay_and_a_dead_link_is_no_hindrance(tmp_path, main, capsys):
+    output = tmp_path / "output"
+    names = [".release-please-manifest.json", ".secrets-baseline.json", ".backup-20261128.tar.gz", "notes.txt"]
+    for name in (*names, "sub/.docker-override.yml", "sub/.model.diffae-01234567.pt", ".a.diffae-notes.pt"):
+        (output / name).parent.mkdir(exist_ok=True, parents=True)
+        (output / name).write_text("another's")
+    (output / "dead.txt").symlink_to(tmp_path / "nowhere")
+    for place in (output, output / "samples"):
+        place.mkdir(exist_ok=True)
+        (place / ".epoch_005.diffae-89abcdef.png").write_bytes(b"half a file of a killed run")
+    before = files_in(output)
+    main(*NO_PRIOR, "--train-digits", "64", "--epochs", "1")
+    left_overs = {".epoch_005.diffae-89abcdef.png", "samples/.epoch_005.diffae-89abcdef.png"}
+    assert before - files_in(output) == left_overs and (output / "dead.txt").is_symlink()
+    assert "notes.txt" not in capsys.readouterr().out
+
+
+def test_in_a_thread_which_gets_no_signals(tmp_path):
+    arguments = ["--output-dir", str(tmp_path), *NO_PRIOR, "--train-digits", "64", "--epochs", "1"]
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(script.main, arguments).result()
+    assert (tmp_path / "diffusion_model.pt").exists()
+
+
+def test_a_file_system_without_locks(main, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    main(*NO_PRIOR, "--train-digits", "64", "--epochs", "1")
+    assert "cannot be locked" in caplog.text
+
+
+def test_the_demo_as_a_command(tmp_path, monkeypatch, capsys):
+    """What it writes is tested with the script."""
+    monkeypatch.chdir(tmp_path)
+    for argument, code in (("--help", 0), ("--colour", 2)):
+        monkeypatch.setattr("sys.argv", ["diffae_core", argument])
+        with pytest.raises(SystemExit) as ending:
+            runpy.run_module("diffae_core", run_name="__main__")
+        assert ending.value.code == code and not list(tmp_path.iterdir())
+    monkeypatch.setattr("sys.argv", ["diffae_core", "pictures"])
+    monkeypatch.setattr(core.Demo, "save", lambda self, folder: [folder / "a.png"])
+    runpy.run_module("diffae_core", run_name="__main__")
+    assert capsys.readouterr().out.endswith("pictures/a.png\n")
 
 
 def test_the_shipped_weights(tmp_path, main, capsys):
@@ -113,7 +190,10 @@ def test_the_shipped_weights(tmp_path, main, capsys):
         (["--device", "abacus"], "expected a device from"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--image-size", "32"], "expected --data with --image-size 32"),
-        (["--output-dir", __file__], "--output-dir to be a folder, got the file .*test_script.py"),
+        (
+            ["--output-dir", __file__],
+            "expected the output folder .*test_script.py, got a file or a dead link: choose another",
+        ),
     ],
 )
 def test_options_are_checked_before_anything_is_trained(main, monkeypatch, options, message):

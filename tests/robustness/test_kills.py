@@ -58,7 +58,7 @@ def kill(count: int, tmp_path: Path, *run) -> Counter:
             process.join()
             found["killed"] += 1
             found["half-trained"] += any(folder.rglob("[!.]*_training.pt"))
-            found["while saving"] += any(folder.rglob(".*-????????.*"))
+            found["while saving"] += any(folder.rglob(".*.diffae-????????.*"))
             continue
         assert process.exitcode == 0, "could not be resumed"
         weights = result(folder)
@@ -122,8 +122,8 @@ def test_the_script_stopped_by_hand_then_killed_and_resumed(tmp_path):
     process.kill()
     assert ended(process) == -signal.SIGKILL and not model.exists()
 
-    for name in (".diffusion_training-x7_k2abc.pt", ".diffusion_model-x7_k2abc.pt", ".samples-x7_k2abc.png"):
-        (output / name).write_bytes(b"half a file")  # as of a kill while saving
+    for name in ("diffusion_training.diffae-01234567.pt", "diffusion_model.diffae-89abcdef.pt"):
+        (output / f".{name}").write_bytes(b"half a file")  # as of a kill while saving
     assert ended(begin(run_script, tmp_path, *arguments, "--resume")) == ended(alone) == 0
     assert all_equal(saved_weights(model), saved_weights(tmp_path / "alone" / "output" / "diffusion_model.pt"))
     assert not state.exists() and not list(output.glob(".*-*"))
