@@ -108,9 +108,10 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
 
     if not options.pretrained:
         pictures = core.model.fingerprint(train.pixels, train.labels)
-        settings = {"pictures": pictures, "latent noise": options.latent_noise, "mixed share": options.mixed_share}
+        settings = {"pictures": pictures, "seed": options.seed}
+        settings |= {"latent noise": options.latent_noise, "mixed share": options.mixed_share}
         for name, recipe in recipes.items():
-            settings |= {f"{name} {key}": value for key, value in asdict(recipe).items()}
+            settings |= {f"{name} {key}": value for key, value in asdict(recipe).items() if key != "seed"}
         check_settings(folder / "settings.json", settings)
     return Plan(options, folder, device, train, test, recipes, models)
 

@@ -5,6 +5,7 @@ tests/test_own_data.py runs it on other pictures; tests/robustness has kills, fu
 
 import errno
 import logging
+import os
 import re
 import runpy
 import signal
@@ -41,7 +42,7 @@ def files_in(folder):
 
 
 def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
-    out, error = finished(start(tmp_path, *FIVE_EPOCHS))
+    out, error = finished(start(tmp_path, *FIVE_EPOCHS, env=os.environ | {"DIFFAE_DATA_DIR": __file__}))  # the sample
     made = files_in(tmp_path / "output") - {"settings.json"}
     assert made == {
         "autoencoder_weights.pt",
@@ -98,7 +99,7 @@ def test_a_folder_of_other_settings_or_pictures_is_refused(tmp_path, main):
     np.savez(tmp_path / "own.npz", images=core.load_sample("test").pixels[:120, 0].numpy())
     for others, difference in (
         (["--epochs", "2"], r"with diffusion epochs 1\.0, not 2\.0: use the same settings, or another folder$"),
-        (["--seed", "1"], "autoencoder seed 0, not 1; diffusion seed 0, not 1"),
+        (["--seed", "1"], "with seed 0, not 1: use the same"),
         (["--data", str(tmp_path / "own.npz")], r"with pictures \w+, not \w+: use the same"),
         (["--prior-epochs", "0.6"], r"with prior epochs 0\.5, not 0\.6: "),
         (["--latent-noise", "1", "--resume"], r"with latent noise 2, not 1\.0: "),

@@ -1,7 +1,6 @@
 """Digits: MNIST, the embedded sample of 5,000 where there is no network, or anyone's own arrays, folders and files."""
 
-import zipfile
-import zlib
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffae_core.base.devices import seeded
 from diffae_core.base.validation import check_choice, check_count
-from diffae_core.data import mnist
-from diffae_core.data.pictures import as_images, fit_square, open_grey, to_tensor, to_unit
+from diffae_core.data import folders, mnist
+from diffae_core.data.arrays import as_index, as_labels, as_pixels, as_tuple
+from diffae_core.data.pictures import BLACK, fit_square, open_grey, to_tensor, to_unit
 
 SPLITS = ("train", "validation", "test")
 SAMPLE_FILE = Path(__file__).parent.parent / "samples" / "mnist_5k.npz"
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 HELD_OUT_SHARE = 1 / 12  # of MNIST's 60,000 training digits: 5,000 for validation
-# How folders and arrays of one's own may be called.
-PARTS = dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("test", "testing"), "test")
-PARTS |= dict.fromkeys(("val", "valid", "validation"), "validation")
-IMAGES, LABELS = {"images", "image", "x"}, {"labels", "label", "y", "target", "targets"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +43,8 @@ class Digits(Dataset):
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             got = " and ".join(type(tensor).__name__ for tensor in tensors)
             raise TypeError(f"{wanted} {got}: use Digits.from_arrays(images, labels)")
-        count, got = len(self.pixels), " and ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors)
+        count = len(self.pixels)
+        got = " and ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors)
         if (self.pixels.dtype, self.labels.dtype) != (torch.uint8, torch.int64):
             raise ValueError(f"{wanted} {got}: use Digits.from_arrays(images, labels)")
         if self.pixels.ndim != 4 or self.pixels.shape[1] != 1 or tuple(self.labels.shape) != (count,):
@@ -62,6 +58,11 @@ class Digits(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        try:
+            index = operator.index(index)
+        except TypeError:
+            got = f"expected the index of one digit, got {type(index).__name__}"
+            raise TypeError(f"{got}: for several take subset(index), e.g. subset(slice(0, 5))") from None
         return self.pixels[index].float() / 255, int(self.labels[index])
 
     @property
@@ -72,10 +73,19 @@ class Digits(Dataset):
     @property
     def images(self) -> Tensor:
         """All images as float32 ``(N, 1, H, W)`` in [0, 1]."""
-        return as_images(self.pixels)
+        return to_unit(self.pixels)
+
+    @property
+    def paper(self) -> float:
+        """How light the pictures' borders are in the middle: 0 in MNIST, about 1 where ink is dark on white paper."""
+        some = self.spaced(min(len(self), 1000)).pixels[:, 0] if len(self) else torch.zeros(1, 1, 1)
+        border = torch.cat([some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]], dim=1)
+        return float(border.float().median()) / 255
 
     def subset(self, index: Tensor | Sequence[int] | slice) -> "Digits":
         """The digits at ``index``: a slice, a boolean mask, or indices."""
+        if not isinstance(index, slice):
+            index = as_index(index, len(self))
         return replace(self, pixels=self.pixels[index], labels=self.labels[index])
 
     def spaced(self, count: int) -> "Digits":
@@ -86,7 +96,7 @@ class Digits(Dataset):
 
     def split(self, seed: int = 0) -> "tuple[Digits, Digits, Digits]":
         """``(train, validation, test)``: 10/12, 1/12 and 1/12 of the digits, at random, the same for the same seed."""
-        return _complete({"train": self}, seed)
+        return completed({"train": self}, seed)
 
     @classmethod
     def from_arrays(cls, images, labels=None, names: Iterable[str] | dict[int, str] | None = None) -> "Digits":
@@ -97,56 +107,61 @@ class Digits(Dataset):
                 or ``(N, H, W, 1)``; with three channels it is colour, which becomes luminance, 0.299 R + 0.587 G +
                 0.114 B. Or a list of arrays, tensors or PIL images.
             labels: whole numbers from 0, or names, ``(N,)``; None for pictures without labels.
-            names: the classes' names in the order of their numbers, or a dict from numbers to names; by default the
-                labels themselves.
+            names: the classes' names in the order of their numbers; by default the labels themselves. Or a dict from
+                labels to names, whose classes are numbered from 0 in the order of its keys.
 
         Raises:
             TypeError: not arrays of numbers.
             ValueError: another shape, dtype or range, or another number of labels.
         """
-        pixels = _as_pixels(images)
-        names = [names[label] for label in sorted(names)] if isinstance(names, dict) else names
+        pixels = as_pixels(images)
         if labels is None:
+            names = names.values() if isinstance(names, dict) else names
             return cls(pixels, torch.full((len(pixels),), -1), tuple(names or ()))
-        labels, found = _as_labels(labels, None if names is None else list(map(str, names)))
-        return cls(pixels, labels, tuple(found))
+        names = names if names is None or isinstance(names, dict) else list(map(str, names))
+        numbers, class_names = as_labels(labels, names)
+        return cls(pixels, numbers, tuple(class_names))
 
     @classmethod
     def from_folder(cls, path: str | Path, image_size: int = 28) -> "Digits":
         """Digits from picture files, one sub-folder for each class as in torchvision's ``ImageFolder``.
 
         A folder of pictures without sub-folders gives digits without labels; a lone folder of folders is opened.
-        Pictures become grey; they are scaled to ``image_size`` with their proportions kept, and a picture that is not
-        square is centred on the colour of its border. Ink stays dark or light, as it is; hidden files, and files that
-        are no pictures by name, are left out.
+        Classes called by numbers are in the order of these. Pictures become grey; they are scaled to ``image_size``
+        with their proportions kept, and a picture that is not square is centred on the colour of its border. Ink stays
+        dark or light, as it is; hidden files are left out, and so, with a warning, is what is no picture by its name.
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: a class without pictures, or a damaged picture.
+            ValueError: a class without pictures, a damaged picture, pictures that are all black, or parts of a set.
         """
         path = Path(path).expanduser()
         check_count(image_size, "image_size")
         if not path.is_dir():
             raise FileNotFoundError(f"expected a folder of pictures, got {path}: there is no such folder")
-        while len(classes := _folders(path)) == 1 and _folders(classes[0]) and not _pictures(classes[0], "*"):
-            path = classes[0]
-        pixels, labels = [], []
-        for label, folder in enumerate(classes or [path]):
-            if not (files := _pictures(folder)):
-                hint = "lay pictures into one sub-folder for each class, or all into one folder without sub-folders"
-                raise ValueError(f"expected PNG, JPEG or other pictures in {folder}, got none: {hint}")
-            pixels += [fit_square(open_grey(file, 4 * image_size), image_size) for file in files]
-            labels += [label] * len(files)
-        digits = cls.from_arrays(np.stack(pixels), labels if classes else None, [folder.name for folder in classes])
+        path = folders.innermost(path)
+        if parts := folders.part_folders(path):
+            got = " and ".join(folder.name for folder in parts.values())
+            raise ValueError(
+                f"expected the folders of classes in {path}, got {got}: use load_digits, or give one of them"
+            )
+        files = folders.pictures_by_class(path)
+        pixels = [fit_square(open_grey(file, 4 * image_size), image_size) for group in files.values() for file in group]
+        labels = [label for label, group in enumerate(files.values()) for _ in group]
+        if (brightest := max(int(grey.max()) for grey in pixels)) <= BLACK:
+            got = f"none with a pixel above {brightest} of 255"
+            hint = "of masks, and of pictures with few levels of grey, scale the values to 0 to 255"
+            raise ValueError(f"expected pictures that are not black in {path}, got {got}: {hint}")
+        names = [name for name in files if name]
+        digits = cls.from_arrays(np.stack(pixels), labels if names else None, names)
         return replace(digits, source="folder")
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "Digits":
         """Digits from a torch data set of ``(image, label)`` pairs, or of images: PIL, ``(H, W)``, ``(C, H, W)``.
 
-        A dict such as ``{"image": ..., "label": ...}`` counts as a pair of its values, in this order.
-
-        The classes are named by ``dataset.classes``, of a ``Subset`` by those of the whole, where it has them.
+        A dict such as ``{"image": ..., "label": ...}`` counts as a pair of its values, in this order. The classes are
+        named by ``dataset.classes``, of a ``Subset`` by those of the whole, where it has them.
 
         Raises:
             TypeError, ValueError: as in :meth:`from_arrays`, and pictures of several sizes.
@@ -155,8 +170,7 @@ class Digits(Dataset):
         if isinstance(dataset, DataLoader) or not (indexed or hasattr(dataset, "__iter__")):
             raise TypeError(f"expected a torch data set, got {type(dataset).__name__}: of a loader give its .dataset")
         items = [dataset[index] for index in range(len(dataset))] if indexed else list(dataset)
-        items = [tuple(item.values()) if isinstance(item, dict) else item for item in items]
-        pairs = [tuple(item) if isinstance(item, tuple | list) else (item,) for item in items]
+        pairs = [as_tuple(item) for item in items]
         if not pairs or any(len(pair) != len(pairs[0]) or len(pair) not in (1, 2) for pair in pairs):
             raise ValueError(f"expected (image, label) pairs, or images, got {len(pairs)} items of another kind")
         images = [to_tensor(image, "images as arrays, tensors or PIL images") for image, *_ in pairs]
@@ -180,42 +194,6 @@ def check_digits(digits: Digits, image_size: int | None = None) -> Digits:
         hint = f"load them with load_digits(path, {image_size}), or make the model with image_size={size[0]}"
         raise ValueError(f"expected digits of {image_size} x {image_size} pixels, got {size[0]} x {size[1]}: {hint}")
     return digits
-
-
-def load_digits(path: str | Path, image_size: int = 28) -> tuple[Digits, Digits, Digits]:
-    """Anyone's own pictures as ``(train, validation, test)``, ``image_size`` pixels high and wide.
-
-    A test or validation part of its own is kept; what is missing is held out at random, one in twelve. The training
-    part is in random order. Classes are those that have an example.
-
-    Args:
-        path: one of
-
-            - a folder of class folders, or of pictures (:meth:`Digits.from_folder`); or of such folders called
-              ``train``, ``validation`` (or ``val``) and ``test``
-            - a folder with the four IDX files of Fashion-MNIST and its kin (``train-images-idx3-ubyte`` etc., plain
-              or ``.gz``), or with these in ``raw`` or ``NAME/raw``
-            - an ``.npz`` file with ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``, or
-              the same as ``train_images``, ``train_labels``, ``val_images``, ...; labels may be missing
-        image_size: other sizes are scaled to it, as in :meth:`Digits.from_folder`.
-
-    Raises:
-        FileNotFoundError: there is nothing at this path.
-        ValueError: none of these, or fewer than 12 pictures.
-    """
-    path = Path(path).expanduser()
-    check_count(image_size, "image_size")
-    if not path.exists():
-        raise FileNotFoundError(f"expected a folder or an .npz file, got {path}: there is no such path")
-    if path.is_file():
-        parts = _fitted(_npz_parts(path), image_size)
-    elif files := next(filter(None, map(mnist.find, (path, path / "raw", *sorted(path.glob("*/raw"))))), {}):
-        parts = _fitted({part: mnist.read(files, part) for part in ("train", "test")}, image_size)
-    else:
-        own = {PARTS[folder.name.lower()]: folder for folder in _folders(path) if folder.name.lower() in PARTS}
-        own = own if "train" in own and len(own) > 1 else {"train": path}  # else "train" is the name of a class
-        parts = {part: Digits.from_folder(folder, image_size) for part, folder in own.items()}
-    return _complete(_same_classes(parts))
 
 
 def load_mnist(split: str) -> Digits:
@@ -258,128 +236,35 @@ def _sample(is_test: bool) -> tuple[Digits, Tensor]:
     return Digits(pixels[:, None], labels.long(), source="sample"), index.long()
 
 
+def completed(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, Digits]:
+    """``(train, validation, test)``: what is not among ``parts`` is held out of "train", one in twelve.
+
+    The training digits are in random order, as those of a folder come class by class.
+    """
+    train = parts["train"]
+    if len(train) < 12:
+        raise ValueError(f"expected 12 or more digits to split, got {len(train)}: add some, or divide with subset")
+    count = round(len(train) * HELD_OUT_SHARE)
+    held_out = {}
+    for part in ("test", "validation"):
+        if part not in parts:
+            train, held_out[part] = _hold_out(train, count, seed)
+    if not held_out:
+        train = train.subset(_random_order(train, seed))
+    parts = parts | held_out
+    return train, parts["validation"], parts["test"]
+
+
 def _hold_out(
     digits: Digits, count: int | None = None, seed: int = 0, excluded: Tensor | None = None
 ) -> tuple[Digits, Digits]:
     """The rest and ``count`` digits at random (one in twelve), with the ``excluded`` (a mask) in neither."""
     count = round(len(digits) * HELD_OUT_SHARE) if count is None else count
-    order = torch.randperm(len(digits), generator=seeded(check_count(seed, "seed", at_least=0)))
-    order = order if excluded is None else order[~excluded[order]]
+    order = _random_order(digits, seed)
+    if excluded is not None:
+        order = order[~excluded[order]]
     return digits.subset(order[count:]), digits.subset(order[:count])
 
 
-def _complete(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, Digits]:
-    """``(train, validation, test)``: what is not among ``parts`` is held out of "train", one in twelve."""
-    train = parts["train"]
-    if len(train) < 12:
-        raise ValueError(f"expected 12 or more digits to split, got {len(train)}: add some, or divide with subset")
-    count = round(len(train) * HELD_OUT_SHARE)
-    for part in ("test", "validation"):
-        if part not in parts:
-            train, parts[part] = _hold_out(train, count, seed)
-    if train is parts["train"]:  # nothing was held out of it: its order may still be that of the classes
-        train, _ = _hold_out(train, 0, seed)
-    return train, parts["validation"], parts["test"]
-
-
-def _same_classes(parts: dict[str, Digits]) -> dict[str, Digits]:
-    """The parts with the same classes in each: all that have an example in any."""
-    if len({own.num_classes > 0 for own in parts.values() if len(own)}) > 1:
-        got = {part: own.names for part, own in parts.items()}
-        raise ValueError(f"expected labels for each part or for none, got {got}: label all, or give only train")
-    named = {part: [own.names[label] for label in own.labels.tolist() if own.names] for part, own in parts.items()}
-    names = sorted(set().union(*named.values()), key=lambda name: (name.isdecimal() and int(name), name))
-    number = {name: label for label, name in enumerate(names)}
-    labels = {part: torch.tensor([number[name] for name in found]) for part, found in named.items() if names}
-    return {part: replace(own, labels=labels.get(part, own.labels), names=tuple(names)) for part, own in parts.items()}
-
-
-def _fitted(parts: dict[str, Sequence], image_size: int) -> dict[str, Digits]:
-    """The digits of each part from its images and labels, in one size."""
-    digits = {part: Digits.from_arrays(images, labels) for part, (images, labels) in parts.items()}
-    for part, own in digits.items():
-        if tuple(own.pixels.shape[2:]) != (image_size, image_size):
-            pixels = [fit_square(grey / 255, image_size) for grey in own.pixels[:, 0].numpy()]
-            digits[part] = replace(own, pixels=torch.from_numpy(np.stack(pixels))[:, None])
-    return digits
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(own for own in path.iterdir() if own.is_dir() and not own.name.startswith((".", "__")))
-
-
-def _pictures(folder: Path, pattern: str = "**/*") -> list[Path]:
-    """Picture files in a folder and the folders in it, by their names; hidden ones are left out."""
-    files = (file for file in folder.glob(pattern) if file.suffix.lower() in PICTURES)
-    return sorted(file for file in files if not any(own.startswith(".") for own in file.relative_to(folder).parts))
-
-
-def _npz_parts(path: Path) -> dict[str, list]:
-    """The images and labels of each part in an .npz file; :func:`load_digits` has the keys."""
-    parts: dict[str, list] = {}
-    try:
-        with zipfile.ZipFile(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                words = set(key.lower().split("_"))
-                part = next((PARTS[word] for word in words if word in PARTS), "train")
-                for place, kind in enumerate((IMAGES, LABELS)):
-                    if words & kind and words <= kind | PARTS.keys():
-                        parts.setdefault(part, [None, None])[place] = arrays[key]
-            found = sorted(arrays.files)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        wanted, hint = "a folder or an .npz file of arrays", "write it with numpy.savez(path, images=..., labels=...)"
-        raise ValueError(f"expected {wanted}, got {path}: {error}; {hint}") from None
-    if any(images is None for images, _ in parts.values()) or "train" not in parts:
-        wanted = "images and labels, or x_train, y_train, x_test and y_test"
-        raise ValueError(f"expected arrays named {wanted}, got {found} in {path}: rename them")
-    return parts
-
-
-def _as_pixels(images) -> Tensor:
-    """What :meth:`Digits.from_arrays` takes for images as uint8 ``(N, 1, H, W)``."""
-    pixels = to_tensor(images, "images as an array or a tensor").detach().cpu()
-    shape = tuple(pixels.shape)
-    if pixels.ndim == 3:
-        pixels = pixels[:, None]
-    if pixels.ndim == 4 and pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
-        pixels = pixels.movedim(3, 1)
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:]:
-        hint = "give each picture its height and width, e.g. with images.reshape(-1, 28, 28)"
-        if len(shape) == 4:
-            hint = "keep one channel, or red, green and blue, e.g. images[..., :3] without transparency"
-        raise ValueError(f"expected images (N, H, W), (N, 1, H, W) or (N, H, W, 1), got {shape}: {hint}")
-    if pixels.dtype != torch.uint8:
-        pixels = to_unit(pixels)
-        low, high = map(float, pixels.aminmax()) if pixels.numel() else (0, 0)
-        if low < 0 or high > 1:
-            hint = "divide them by 255" if low >= 0 and high <= 255 else f"take (images - {low:g}) / {high - low:g}"
-            raise ValueError(f"expected floating-point images from 0 to 1, got values from {low:g} to {high:g}: {hint}")
-        pixels = pixels * 255
-    if pixels.shape[1] == 3:
-        pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    return pixels.round().to(torch.uint8).contiguous()
-
-
-def _as_labels(labels, names: list[str] | None) -> tuple[Tensor, list[str]]:
-    """What :meth:`Digits.from_arrays` takes for labels as int64 ``(N,)``, and the names of the classes."""
-    listed = np.array(() if isinstance(labels, Tensor) else labels, dtype=object)
-    if listed.ndim == 1 and len(listed) and all(isinstance(label, str) for label in listed):
-        names = sorted(set(listed)) if names is None else names
-        if unknown := sorted(set(listed) - set(names)):
-            raise ValueError(f"expected labels from {names}, got {unknown[:5]}: name all classes, or none")
-        labels = [names.index(label) for label in listed]
-    wanted = "expected labels as whole numbers from 0, or as names, (N,), got"
-    hint = "number the classes with numpy.unique(labels, return_inverse=True)[1]"
-    numbers = to_tensor(labels, "labels as whole numbers from 0, or as names, (N,)").detach().cpu()
-    if numbers.ndim == 2 and numbers.shape[1] == 1:
-        numbers = numbers[:, 0]
-    if numbers.ndim != 1:
-        raise ValueError(f"{wanted} shape {tuple(numbers.shape)}: of one-hot labels take labels.argmax(1)")
-    if numbers.is_floating_point() and bool((numbers % 1 == 0).all()):
-        numbers = numbers.long()
-    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
-        raise ValueError(f"{wanted} {numbers.dtype}: {hint}")
-    low, top = map(int, numbers.aminmax()) if len(numbers) else (0, -1)
-    if low < 0 or top >= 10_000:
-        raise ValueError(f"{wanted} {low} to {top}: {hint}")
-    return numbers.long(), list(map(str, range(top + 1))) if names is None else names
+def _random_order(digits: Digits, seed: int) -> Tensor:
+    return torch.randperm(len(digits), generator=seeded(check_count(seed, "seed", at_least=0)))

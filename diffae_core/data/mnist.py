@@ -2,11 +2,11 @@
 
 import gzip
 import hashlib
+import http.client
 import logging
 import os
-import shutil
-import tempfile
-import threading
+import re
+import urllib.request
 import zlib
 from pathlib import Path
 
@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffae_core.base.checkpoints import atomic_write
+
 log = logging.getLogger("diffae_core")
 
-STALL_SECONDS = 10.0  # a download that brings nothing new for this long is given up
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
+STALL_SECONDS = 10.0  # a download that brings nothing for this long is given up
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -26,10 +29,24 @@ MD5 = {
 _given_up: set[str] = set()  # folders to which MNIST could not be downloaded: that is tried once per process
 
 
+# Kaggle writes ".idx", EMNIST has a prefix and calls the second part "test".
+FILE_NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.](idx[13])-ubyte(\.gz)?")
+
+
 def find(folder: Path) -> dict[str, Path]:
     """Those of the four IDX files that are in a folder, by their official names; plain before ``.gz``."""
-    spellings = ("{}.gz".format, lambda name: name.replace("-idx", ".idx"), str)  # the second is Kaggle's
-    return {name: folder / spell(name) for spell in spellings for name in MD5 if (folder / spell(name)).is_file()}
+    return find_sets(folder).get("", {})
+
+
+def find_sets(folder: Path) -> dict[str, dict[str, Path]]:
+    """The IDX files of each set in a folder, by the set's prefix, such as ``emnist-letters-``, and official names."""
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob("*-ubyte*")):
+        if (match := FILE_NAME.fullmatch(path.name)) and path.is_file():
+            prefix, part, kind, dimensions, _ = match.groups()
+            name = f"{'train' if part == 'train' else 't10k'}-{kind}-{dimensions}-ubyte"
+            sets.setdefault(prefix, {}).setdefault(name, path)
+    return sets
 
 
 def read(files: dict[str, Path], split: str, check: bool = False) -> list[Tensor]:
@@ -41,15 +58,16 @@ def read(files: dict[str, Path], split: str, check: bool = False) -> list[Tensor
     if missing := sorted(MD5.keys() - files.keys()):
         folder = next(iter(files.values())).parent
         raise ValueError(f"expected four IDX files in {folder}, got {len(files)}: add {', '.join(missing)}")
-    start, arrays = "t10k" if split == "test" else "train", []
+    start = "t10k" if split == "test" else "train"
+    arrays = []
     for name in (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte"):
         content = _content(files[name])
-        if check and (found := _md5(content)) != MD5[name]:
-            hint = "it is truncated or damaged; delete it and start again, and it is downloaded anew"
+        if check and (md5 := _md5(content)) != MD5[name]:
+            hint = "it is truncated or damaged; move it away and start again, and it is downloaded again"
             if _is_other_set(files):
                 hint = "these are the files of another set such as Fashion-MNIST; load them with load_digits(folder), "
                 hint += "or in the script with --data; keep them out of DIFFAE_DATA_DIR"
-            raise ValueError(f"expected the MNIST file {files[name]} with md5 {MD5[name]}, got {found}: {hint}")
+            raise ValueError(f"expected the MNIST file {files[name]} with md5 {MD5[name]}, got {md5}: {hint}")
         arrays.append(_parse(content, files[name]))
     return arrays
 
@@ -59,7 +77,7 @@ def _content(path: Path) -> bytes:
     try:
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"expected a .gz file, got {path}: {error}; it is damaged, delete it") from None
+        raise ValueError(f"expected a .gz file, got {path}: {error}; it is damaged, copy it again") from None
 
 
 def _md5(content: bytes) -> str:
@@ -71,7 +89,9 @@ def _parse(content: bytes, path: Path) -> Tensor:
     start = 4 + 4 * (content[3] if len(content) > 3 else 0)
     shape = np.frombuffer(content[4:start], ">i4") if len(content) >= start else np.zeros(1)
     if content[:3] != b"\0\0\x08" or len(content) != start + np.prod(shape, dtype=np.int64):
-        raise ValueError(f"expected an IDX file of bytes, got {path} ({len(content):,} bytes): it is damaged")
+        raise ValueError(
+            f"expected an IDX file of bytes, got {path} ({len(content):,} bytes): it is damaged, copy it again"
+        )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
 
 
@@ -92,10 +112,10 @@ def find_or_download() -> dict[str, Path]:
     name = os.environ.get("DIFFAE_DATA_DIR") or "~/.cache/diffae_core"
     try:
         folder = Path(name).expanduser().resolve()
-        places = folder / "MNIST" / "raw", folder / "raw", folder
-        if name not in _given_up and all(len(find(place)) < 4 for place in places):
-            _download(folder)
-        files = next((files for files in map(find, places) if len(files) == 4), {})
+        files = _find_whole(folder)
+        if not files and name not in _given_up:
+            _download(folder / "MNIST" / "raw")
+            files = _find_whole(folder)
         for path in files.values():
             path.open("rb").close()  # may another user's files be read?
         return files
@@ -107,38 +127,35 @@ def find_or_download() -> dict[str, Path]:
     return {}
 
 
+def _find_whole(folder: Path) -> dict[str, Path]:
+    """The first four files of the places where MNIST may be; none where there are fewer."""
+    for place in (folder / "MNIST" / "raw", folder / "raw", folder):
+        files = find(place)
+        if len(files) == len(MD5):
+            return files
+    return {}
+
+
 def _download(folder: Path) -> None:
-    """Download MNIST to ``folder``; an OSError or RuntimeError where it fails or brings nothing for 10 seconds.
+    """Download those of MNIST's files that are not in ``folder``; an OSError where it fails or stalls."""
+    folder.mkdir(parents=True, exist_ok=True)  # before anything is downloaded: can it be?
+    present = find(folder)
+    for name, md5 in MD5.items():
+        if name not in present:
+            content = _fetch(name)
+            if _md5(content) != md5:
+                raise OSError(f"{name} came damaged")
+            with atomic_write(folder / name) as temporary:
+                temporary.write_bytes(content)
 
-    torchvision downloads without a timeout, so it works in a thread that can be left behind, in a temporary folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    from torchvision.datasets import MNIST  # when first used: it takes as long to import as torch itself
 
-    temporary = Path(tempfile.mkdtemp(prefix="download-", dir=folder))
-    failure: list[Exception] = [TimeoutError(f"no progress for {STALL_SECONDS:g} seconds")]
-
-    def work() -> None:
+def _fetch(name: str) -> bytes:
+    """The content of a file of MNIST's from the first mirror that has it."""
+    failure: Exception = OSError("there is no mirror")
+    for mirror in MIRRORS:
         try:
-            MNIST(temporary, download=True)
-            failure.clear()
-        except Exception as error:
-            failure[:] = [error]
-
-    worker, size = threading.Thread(target=work, daemon=True), -1
-    worker.start()
-    try:
-        while worker.is_alive() and size != (size := _size(temporary)):
-            worker.join(STALL_SECONDS)
-        if failure:
-            raise RuntimeError((str(failure[0]).strip() or repr(failure[0])).splitlines()[-1])
-        raw = folder / "MNIST" / "raw"
-        raw.mkdir(parents=True, exist_ok=True)
-        for name in MD5:
-            os.replace(temporary / "MNIST" / "raw" / name, raw / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=STALL_SECONDS) as response:
+                return gzip.decompress(response.read())
+        except (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException) as error:
+            failure = error
+    raise OSError(str(failure) or type(failure).__name__)

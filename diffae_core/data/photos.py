@@ -5,17 +5,19 @@ import logging
 import numpy as np
 import scipy  # its parts are loaded when first used
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from diffae_core.data.pictures import open_grey, resize
+from diffae_core.data.digits import Digits, check_digits
+from diffae_core.data.pictures import fit_square, open_grey, resize, to_unit
 
 log = logging.getLogger("diffae_core")
 
 STROKE_WIDTH = 2.6  # pixels: the median stroke of MNIST's digits
 
 
-def read_digit(file) -> Tensor:
+def read_digit(file, like: Digits | None = None) -> Tensor:
     """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
 
     A 28x28 grey picture on black is taken as it is. Of any other, dark or light ink is separated from the paper around
@@ -25,12 +27,20 @@ def read_digit(file) -> Tensor:
 
     Args:
         file: a path, a file's bytes, an open file or a PIL image; PNG, JPEG, GIF, BMP or WebP, up to 80 megapixels.
+        like: digits whose size and whose paper, black or white, the picture gets. One that looks as they do already
+            (:func:`has_look`) is only scaled, as :func:`load_digits` scales it.
 
     Raises:
         FileNotFoundError: there is no such file.
         TypeError: none of these.
         ValueError: not a picture, or nothing is drawn on it.
     """
+    if like is not None:
+        size = check_digits(like, like.pixels.shape[-1]).pixels.shape[-1]
+        scaled = torch.from_numpy(fit_square(open_grey(file, 4 * size), size))[None, None]
+        if has_look(scaled, like):
+            return to_unit(scaled)
+        return with_look(read_digit(file), like)
     grey = open_grey(file, 512)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if grey.shape == (28, 28) and np.median(border) == 0 and grey.max() >= 0.2:
@@ -41,6 +51,36 @@ def read_digit(file) -> Tensor:
         hint = "draw it with more contrast, or larger"
         raise ValueError(f"expected a digit drawn on a plain background, got an empty picture: {hint}")
     return _like_mnist(_main_strokes(ink > 0.4 * np.quantile(ink, 0.999)))
+
+
+def has_look(pixels: Tensor, like: Digits) -> bool:
+    """Whether a picture, uint8 ``(1, 1, H, W)``, has paper, ink, place and extent within the range of some digits'."""
+    features = _features(to_unit(pixels), like.paper)
+    usual = _features(like.spaced(min(len(like), 1000)).images, like.paper)
+    low, high = usual.amin(0), usual.amax(0)
+    slack = 0.02 + 0.1 * (high - low)
+    return bool(((features >= low - slack) & (features <= high + slack)).all())
+
+
+def _features(images: Tensor, paper: float) -> Tensor:
+    """What a look can be told by, ``(N, 7)``: paper at the border, most and mean ink, and where the ink is."""
+    border = torch.cat([images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]], dim=1)
+    ink = (images[:, 0] - paper).abs()  # (N, H, W)
+    columns = []
+    for across in (ink.sum(1), ink.sum(2)):  # (N, W), (N, H)
+        share = across / across.sum(1, keepdim=True).clamp(min=1e-6)
+        places = torch.linspace(0, 1, share.shape[1])
+        middle = share @ places
+        columns += [middle, (share @ places.square() - middle.square()).clamp(min=0).sqrt()]
+    return torch.stack([border.median(1).values, ink.amax((1, 2)), ink.mean((1, 2)), *columns], dim=1)
+
+
+def with_look(images: Tensor, like: Digits) -> Tensor:
+    """Digits that look like MNIST's, ``(N, 1, H, W)``, in the size of others, and dark on white where those are."""
+    size = tuple(like.pixels.shape[2:])
+    if tuple(images.shape[2:]) != size:
+        images = F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return 1 - images if like.paper > 0.5 else images
 
 
 def _ink(grey: np.ndarray) -> np.ndarray:

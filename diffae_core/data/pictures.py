@@ -1,6 +1,7 @@
 """Pictures from outside, as arrays, PIL images or files, made what the models take."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+log = logging.getLogger("diffae_core")
+
 MAX_PIXELS = 80_000_000  # more is taken for a decompression bomb
+BLACK, DARK = 16, 63  # of 255: no picture is as dark as the first, and few are as dark as the second
 
 
 def as_images(pictures) -> Tensor:
@@ -16,11 +20,11 @@ def as_images(pictures) -> Tensor:
 
     Takes a PIL image of any mode (see :func:`grey_levels`), a grey tensor or array ``(H, W)``, ``(N, H, W)``,
     ``(N, 1, H, W)`` or ``(N, H, W, 1)``, and lists of these: whole numbers are read as 0 to 255, bool as black and
-    white, and floating-point numbers as they are.
+    white, and floating-point numbers as they are. Pictures that would be rather dark are logged as a warning.
 
     Raises:
         TypeError: not a picture.
-        ValueError: another shape or range, colour, NaN or infinity.
+        ValueError: another shape or range, colour, NaN or infinity; whole numbers up to 16, which would be black.
     """
     is_list = isinstance(pictures, list | tuple)
     pictures = to_tensor(pictures, "pictures as a PIL image, a tensor or an array (of a file take read_digit)")
@@ -37,6 +41,7 @@ def as_images(pictures) -> Tensor:
         pictures = pictures[:, None]
     if pictures.ndim != 4 or pictures.shape[1] != 1 or 0 in pictures.shape[2:]:
         raise ValueError(f"{wanted}: make colour grey, and add missing dimensions, e.g. with pictures[:, None]")
+    check_levels(pictures, tolerance=0.5)
     return to_unit(pictures)
 
 
@@ -65,19 +70,45 @@ def to_tensor(values, wanted: str) -> Tensor:
     return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(types[kind]))
 
 
-def to_unit(pixels: Tensor) -> Tensor:
-    """Levels of grey as float32 in [0, 1]: bool, whole numbers from 0 to 255, or finite numbers as they are."""
-    if pixels.dtype == torch.uint8:
-        return pixels.float() / 255  # no look at the values: on CUDA that would wait for the device
+def check_levels(pixels: Tensor, tolerance: float) -> None:
+    """Refuse levels of grey in a range that cannot be what they are read as, and warn of dark ones.
+
+    Whole numbers are read as 0 to 255, floating-point numbers as 0 to 1, which they may exceed by ``tolerance``.
+
+    Raises:
+        ValueError: another range, whole numbers up to 16 (a mask, few levels of grey), NaN, infinity or complex.
+    """
+    if pixels.dtype == torch.bool or not pixels.numel() or pixels.device.type != "cpu":  # a GPU would wait for a look
+        return
     wanted = f"expected whole numbers (0 to 255) or floating-point pictures (0 to 1), got {pixels.dtype} with"
     if pixels.is_complex() or not bool(pixels.isfinite().all()):
         raise ValueError(f"{wanted} NaN, infinity or complex numbers: check where they come from")
+    low, high = (limit.item() for limit in pixels.aminmax())
+    white, slack = (1, tolerance) if pixels.is_floating_point() else (255, 0)
+    wanted = f"{wanted} values from {low:g} to {high:g}"
+    if low < -slack:
+        raise ValueError(f"{wanted}: take (pictures - {low:g}) / {high - low:g}")
+    if high > white + slack:
+        raise ValueError(f"{wanted}: divide them by {high:g}, or by the largest value that is possible")
+    if white == 255 and high == 1:
+        raise ValueError(f"{wanted}, which would be black: give a mask as bool, e.g. pictures > 0")
+    if white == 255 and 0 < high <= BLACK:
+        hint = f"divide them by {high:g}, or by the largest value that is possible"
+        raise ValueError(f"{wanted}, which would be nearly black: {hint}")
+    warn_if_dark(high / white)
+
+
+def warn_if_dark(brightest: float) -> None:
+    """Log a warning where the brightest pixel, in [0, 1], is dark; black alone is a choice."""
+    if 0 < brightest <= DARK / 255:
+        text = "The brightest pixel is at %.1f%% of white: if the pictures have a smaller range, divide by its maximum"
+        log.warning(text, 100 * brightest)
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Levels of grey as float32 in [0, 1]: bool, whole numbers from 0 to 255, or floating-point numbers as they are."""
     if pixels.is_floating_point() or pixels.dtype == torch.bool:
         return pixels.float()
-    low, high = map(int, pixels.aminmax()) if pixels.numel() else (0, 0)
-    if low < 0 or high > 255 or high == 1:
-        hint = "give a mask as bool" if high == 1 else "divide by the largest possible value, e.g. by 65535 for 16 bits"
-        raise ValueError(f"{wanted} values from {low} to {high}: {hint}")
     return pixels.float() / 255
 
 
@@ -97,8 +128,7 @@ def grey_levels(picture: Image.Image) -> np.ndarray:
         if not (low >= 0 and high <= 65535):
             got = f"values from {low:g} to {high:g} in mode {picture.mode}"
             raise ValueError(f"expected a picture with values from 0 to 65535, got {got}: scale them to 0 to 255")
-        sixteen_bits = picture.mode.startswith("I;16") or high > 255
-        return levels / (65535 if sixteen_bits else 255 if picture.mode == "I" or high > 1 else 1)
+        return levels / _white(picture.mode, high)
     if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts it only so
         picture = picture.convert(picture.mode.upper())
     if picture.mode == "LAB":
@@ -116,6 +146,15 @@ def grey_levels(picture: Image.Image) -> np.ndarray:
     plain = np.ptp(visible) < 0.5
     behind = float(visible.mean() < 0.5) if plain and alpha.min() < 0.5 else float(np.median(visible))
     return levels * alpha + behind * (1 - alpha)
+
+
+def _white(mode: str, high: float) -> int:
+    """The value of white in a picture of 16 bits, or in mode I or F, whose range is guessed from its largest value."""
+    if mode.startswith("I;16") or high > 255:
+        return 65535
+    if mode == "I" or high > 1:
+        return 255
+    return 1
 
 
 def open_grey(file, longest: int) -> np.ndarray:

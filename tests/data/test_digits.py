@@ -1,10 +1,12 @@
 import gzip
 import hashlib
+import http.server
 import logging
 import os
 import shutil
+import socket
 import tempfile
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 import diffae_core as core
 from diffae_core.data import digits as data
 from diffae_core.data import mnist
+from diffae_core.data.arrays import as_batch
 
 # md5 of pixels and labels
 MNIST_TRAIN = "712e52944104779e0910b9bedfba808d"
@@ -77,7 +80,7 @@ def test_unknown_split(load):
 
 def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
     with caplog.at_level(logging.WARNING):
         assert core.load_mnist("test").source == "sample"
         assert fingerprint(core.load_mnist("train")) == SAMPLE_TRAIN
@@ -86,11 +89,12 @@ def test_no_network_gives_the_sample_and_says_so_once(tmp_path, monkeypatch, cap
 
 
 def test_a_hanging_download_is_given_up(tmp_path, monkeypatch):
-    """torchvision's download hangs so behind a silent firewall."""
-    monkeypatch.setattr(mnist, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr("torchvision.datasets.MNIST", lambda *_, **__: time.sleep(5))
-    with pytest.raises(RuntimeError, match="no progress"):
-        mnist._download(tmp_path)
+    """As behind a silent firewall."""
+    monkeypatch.setattr(mnist, "STALL_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(mnist, "MIRRORS", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
+        with pytest.raises(OSError, match="timed out"):
+            mnist._download(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -150,7 +154,7 @@ def small_mnist(monkeypatch):
         monkeypatch.setitem(mnist.MD5, name, hashlib.md5(content).hexdigest())
     sample = core.load_sample("test")
     monkeypatch.setattr(data, "_sample", lambda is_test: (sample, torch.tensor([3, 5])))
-    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
     return files
 
 
@@ -171,6 +175,31 @@ def test_the_official_files_are_used_as_they_are(tmp_path, monkeypatch, small_mn
     assert test.pixels.numpy().tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
     assert bytes(test.labels.tolist()) == small_mnist["t10k-labels-idx1-ubyte"][8:]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_missing_is_downloaded(tmp_path, monkeypatch, small_mnist):
+    """From the mirror that has it; a file that is there already stays, and one that comes damaged is not kept."""
+    mirror, raw = tmp_path / "mirror", tmp_path / "data" / "MNIST" / "raw"
+    write(mirror, small_mnist, zipped=True)
+    write(raw, {"t10k-labels-idx1-ubyte": b"somebody's"})
+    damaged = gzip.compress(small_mnist["t10k-images-idx3-ubyte"][:-1])
+    (mirror / "t10k-images-idx3-ubyte.gz").write_bytes(damaged)
+    monkeypatch.undo()  # the network is there again, and what follows is no longer MNIST
+    for name, content in small_mnist.items():
+        monkeypatch.setitem(mnist.MD5, name, hashlib.md5(content).hexdigest())
+    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: handler(*given, directory=mirror)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(mnist, "MIRRORS", [f"{address}none/", address])
+        with pytest.raises(OSError, match="t10k-images-idx3-ubyte came damaged"):
+            mnist._download(raw)
+        write(mirror, small_mnist, zipped=True)
+        mnist._download(raw)
+        server.shutdown()
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == small_mnist | {
+        "t10k-labels-idx1-ubyte": b"somebody's"
+    }
 
 
 def test_a_missing_folder_is_not_remembered(tmp_path, monkeypatch, small_mnist):
@@ -213,8 +242,9 @@ def test_a_damaged_file_is_named_with_a_hint(tmp_path, monkeypatch, small_mnist,
     path = tmp_path / f"t10k-images-idx3-ubyte{'.gz' if zipped else ''}"
     path.write_bytes(damage(path.read_bytes()))
     monkeypatch.setenv("DIFFAE_DATA_DIR", str(tmp_path))
-    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.* damaged.*delete it"):
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.* damaged.*(move it away|copy it again)") as error:
         core.load_mnist("test")
+    assert "delete" not in str(error.value)
     assert len(core.load_mnist("train")) == 31
 
 
@@ -254,11 +284,19 @@ def test_load_digits_takes_idx_files_of_another_set(tmp_path, place, zipped):
         lambda name, content: (name.replace("-idx", ".idx"), content),  # Kaggle's spelling
         lambda name, content: (name, gzip.compress(content)),  # compressed, and not called so
         lambda name, content: (f"{name}.gz", content),  # called so, and not compressed
+        lambda name, content: (f"emnist-letters-{name.replace('t10k', 'test')}", content),
     ],
 )
 def test_load_digits_takes_idx_files_by_their_content(tmp_path, change):
     write(tmp_path, dict(change(*file) for file in small_set(1).items()))
     assert [len(part) for part in core.load_digits(tmp_path)] == [33, 3, 6]
+
+
+def test_load_digits_takes_one_set_of_idx_files(tmp_path):
+    for number, prefix in enumerate(("emnist-digits-", "emnist-letters-")):
+        write(tmp_path / "gzip", {f"{prefix}{name}": content for name, content in small_set(number).items()}, True)
+    with pytest.raises(ValueError, match=r"of one set .*emnist-digits-\*, .*emnist-letters-\*: give each set a folder"):
+        core.load_digits(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +329,29 @@ def test_digits_are_a_torch_dataset():
     image, label = digits[3]
     assert torch.equal(image, digits.images[3]) and image.dtype == torch.float32 and 0.5 < image.max() <= 1
     assert image.shape == (1, 28, 28) and isinstance(label, int) and label == digits.labels[3]
+    assert digits[torch.tensor(3)][1] == digits[np.int64(3)][1] == label
+    for several in (slice(0, 5), [1, 2], torch.tensor([1, 2]), "3", 0.5):
+        with pytest.raises(TypeError, match="index of one digit, got .*take subset\\(index\\)"):
+            digits[several]
+
+
+def test_subset_takes_indices_of_any_kind():
+    digits = core.Digits.from_arrays(IMAGES, LABELS)
+    mask = LABELS == 1
+    for index in ((1, 4, -2), [1, 4, 22], range(1, 7, 3), np.array([1, 4])[::-1], {1: 0, 4: 0}, torch.tensor([1, 4])):
+        assert digits.subset(index).labels.tolist() == [1] * len(index)
+    for index in (mask, mask.tolist(), torch.from_numpy(mask)):
+        assert digits.subset(index).labels.tolist() == [1] * 8
+    assert len(digits.subset([])) == len(digits.subset(())) == len(digits.subset(~mask & mask)) == 0
+    for wrong, error, message in (
+        (3, TypeError, "got int: of one digit give a list, e.g. \\[3\\]"),
+        ([0.5], TypeError, "float64.*whole numbers"),
+        ([[1]], TypeError, "\\(1, 1\\)"),
+        ([24], IndexError, "got 24: the last one is 23"),
+        (mask[:5], IndexError, "a mask of 5"),
+    ):
+        with pytest.raises(error, match=f"indices of some of 24 digits.*{message}"):
+            digits.subset(wrong)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +431,11 @@ def test_from_arrays_with_names_and_without_labels():
     words = np.array(["ñandú", "cat"])[LABELS % 2]
     assert core.Digits.from_arrays(IMAGES, words).names == ("cat", "ñandú")
     assert core.Digits.from_arrays(IMAGES, words, ["ñandú", "cat"]).labels.tolist() == (LABELS % 2).tolist()
+    from_one = core.Digits.from_arrays(IMAGES, LABELS + 1, {3: "three", 1: "one", 2: "two", 10: "ten"})
+    assert from_one.names == ("one", "two", "three", "ten") and from_one.labels.tolist() == LABELS.tolist()
+    coded = core.Digits.from_arrays(IMAGES, words, {"ñandú": "rhea", "cat": "felis"})
+    assert [coded.names[label] for label in coded.labels[:2]] == ["rhea", "felis"]
+    assert core.Digits.from_arrays(IMAGES, list(map(str, range(24)))).names == tuple(map(str, range(24)))
     assert core.Digits.from_arrays(IMAGES > 127).pixels.unique().tolist() == [0, 255]
     unlabelled = core.Digits.from_arrays(IMAGES)
     assert unlabelled.num_classes == 0 and unlabelled.labels.tolist() == [-1] * 24
@@ -385,15 +451,23 @@ def test_from_arrays_turns_colour_into_luminance(axis):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "error", "message"),
+    "case",
     [
         (IMAGES.reshape(24, 784), None, ValueError, "got \\(24, 784\\): .*reshape\\(-1, 28, 28\\)"),
         (IMAGES.astype(float), None, ValueError, "values from 0 to 255: divide them by 255"),
-        (IMAGES / 127.5 - 1, None, ValueError, "values from -1 to 1: take \\(images - -1\\) / 2"),
+        (IMAGES / 127.5 - 1, None, ValueError, "values from -1 to 1: take \\(pictures - -1\\) / 2"),
         (np.full((2, 28, 28), np.nan), None, ValueError, "NaN"),
         (IMAGES.astype("u2") * 257, None, ValueError, "0 to 65535: .*by 65535"),
         (IMAGES.astype("i1"), None, ValueError, "-128 to 127"),
-        (IMAGES.astype(int) % 2, None, ValueError, "0 to 1: give a mask as bool"),
+        (IMAGES.astype(int) % 2, None, ValueError, "0 to 1, which would be black: give a mask as bool"),
+        (IMAGES % 2, None, ValueError, "0 to 1, which would be black: give a mask as bool"),
+        (
+            list(IMAGES % 17),
+            None,
+            ValueError,
+            "0 to 16, which would be nearly black: divide them by 16, or by the larg",
+        ),
+        (IMAGES % 17 / 1, None, ValueError, "0 to 16: divide them by 16, or by the largest value"),
         (IMAGES.astype(complex), None, TypeError, "no numbers"),
         (np.zeros((2, 28, 28, 4)), None, ValueError, "\\[..., :3\\] without transparency"),
         (np.zeros((2, 0, 28)), None, ValueError, "got \\(2, 0, 28\\)"),
@@ -405,6 +479,13 @@ def test_from_arrays_turns_colour_into_luminance(axis):
         ),
         (IMAGES, LABELS[:5], ValueError, "one label for each"),
         (IMAGES, np.eye(3)[LABELS], ValueError, "argmax"),
+        (
+            IMAGES,
+            np.ones((24, 14), int),
+            ValueError,
+            "shape \\(24, 14\\): give one class for each picture, not several",
+        ),
+        (IMAGES, LABELS, ValueError, "labels from \\[1, 2\\], got \\['0'\\]: name all classes", {1: "a", 2: "b"}),
         (IMAGES, 3, TypeError, "got int"),
         *(
             (IMAGES, wrong, ValueError, "numpy.unique")
@@ -416,13 +497,21 @@ def test_from_arrays_turns_colour_into_luminance(axis):
         ),
     ],
 )
-def test_from_arrays_says_what_is_wrong(images, labels, error, message):
-    with pytest.raises(error, match=message):
-        core.Digits.from_arrays(images, labels)
+def test_from_arrays_says_what_is_wrong(case):
+    images, labels, error, message, *names = case
+    with pytest.raises(error, match=message) as raised:
+        core.Digits.from_arrays(images, labels, *names)
+    assert "argmax" in message or "argmax" not in str(raised.value)
     with pytest.raises(ValueError, match="got labels from 0 to 2, and 2 names"):
         core.Digits.from_arrays(IMAGES, LABELS, ["too", "few"])
     with pytest.raises(ValueError, match="labels from \\['cat'\\], got \\['dog'\\]"):
         core.Digits.from_arrays(IMAGES, ["cat", "dog"] * 12, ["cat"])
+
+
+@pytest.mark.parametrize("images", [IMAGES % 64, IMAGES % 64 / 255, torch.from_numpy(IMAGES).long() % 50])
+def test_dark_pictures_are_taken_with_a_warning(images, caplog):
+    assert core.Digits.from_arrays(images).pixels.max() < 64 and "% of white" in caplog.text
+    assert len(core.as_images(images)) == 24 and len(caplog.records) == 2
 
 
 @pytest.fixture
@@ -436,7 +525,9 @@ def folder(tmp_path):
             picture.save(tmp_path / name / f"{number:02}.png")
     (tmp_path / "a" / "notes.txt").write_text("no picture")
     (tmp_path / "a" / ".hidden.png").write_text("no picture")
-    (tmp_path / ".cache").mkdir()
+    for hidden in (".cache", "@eaDir/notes.txt", "b/@eaDir", "__MACOSX"):
+        (tmp_path / hidden).mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "00.png", tmp_path / "b" / "@eaDir" / "thumbnail.png")
     return tmp_path
 
 
@@ -450,6 +541,36 @@ def test_from_folder_takes_a_class_from_each_sub_folder(folder):
 def test_a_folder_of_pictures_alone_has_no_labels(folder):
     digits = core.Digits.from_folder(folder / "b")
     assert len(digits) == 15 and digits.names == () and digits.labels.unique().tolist() == [-1]
+
+
+def test_classes_called_by_numbers_are_in_their_order(tmp_path):
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+        for copy in range(2):
+            Image.new("L", (28, 28), 100 + number).save(tmp_path / str(number) / f"{copy}.png")
+    names = tuple(map(str, range(12)))
+    digits = core.Digits.from_folder(tmp_path)
+    assert digits.names == core.load_digits(tmp_path)[0].names == names
+    assert (digits.pixels[:, 0, 0, 0] == 100 + digits.labels).all()
+
+
+def test_links_to_folders_are_followed_and_files_left_out_are_named(folder, tmp_path_factory, caplog):
+    other = tmp_path_factory.mktemp("elsewhere")
+    (folder / "b").rename(other / "b")
+    (folder / "b").symlink_to(other / "b")
+    (folder / "a" / "back").symlink_to(folder / "a")  # no picture is taken twice
+    (folder / "b" / "phone.HEIC").write_bytes(b"a picture that Pillow cannot read")
+    (folder / "stray.png").write_bytes(b"a picture beside the classes")
+    assert core.Digits.from_folder(folder).labels.bincount().tolist() == [15, 15]
+    assert "Left out 3 files such as " in caplog.text and "stray.png" in caplog.text
+
+
+@pytest.mark.parametrize(("value", "mode"), [(0, "L"), (1, "L"), (16, "L"), (255, "I;16")])
+def test_a_folder_of_black_pictures_is_refused(tmp_path, value, mode):
+    for number in range(3):
+        Image.new(mode, (28, 28), value).save(tmp_path / f"{number}.png")
+    with pytest.raises(ValueError, match="not black in .*none with a pixel above (0|1|16) of 255: of masks"):
+        core.load_digits(tmp_path)
 
 
 def test_from_folder_opens_folders_in_folders(folder, tmp_path_factory):
@@ -526,6 +647,24 @@ def test_from_dataset_says_what_is_wrong():
             core.Digits.from_dataset(wrong)
 
 
+def test_as_batch_reads_data_sets_without_a_transform():
+    """``[(PIL image, label), ...]`` is torchvision's ``MNIST(root)``."""
+    wanted = torch.from_numpy(IMAGES).float()[:, None] / 255
+    for items in (
+        [*Pictures()],
+        [*zip(IMAGES, LABELS)],
+        [*zip(wanted, torch.from_numpy(LABELS).int())],
+        [{"image": image, "label": label} for image, label in zip(IMAGES[..., None], LABELS[:, None])],
+    ):
+        batch = next(iter(DataLoader(items, 24, collate_fn=as_batch)))
+        torch.testing.assert_close(batch, (wanted, torch.from_numpy(LABELS)), rtol=0, atol=1e-6)
+    for wrong in ("seven", 0.5, True, None):
+        with pytest.raises(TypeError, match="expected pairs of an image and a whole number, its label, got"):
+            as_batch([(IMAGES[0], wrong)] * 2)
+    with pytest.raises(TypeError, match="expected pairs of an image and a whole number, its label, got ndarray"):
+        as_batch([*IMAGES])
+
+
 def test_check_digits():
     digits = core.Digits.from_arrays(IMAGES, LABELS)
     assert data.check_digits(digits, 28) is digits
@@ -566,6 +705,36 @@ def test_load_digits_keeps_a_folders_own_parts(folder, tmp_path_factory):
         core.load_digits(whole)
 
 
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [("train", "test"), ("train", "dev"), ("train_images", "test_images"), ("seg_train", "seg_test"),
+     ("trainingSet", "Testing set"), ("TRAIN", "Valid")],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", ["", "mydata", "set/mydata"])
+def test_load_digits_takes_parts_by_what_they_are_called(folder, tmp_path_factory, caplog, train, other, inside):
+    outer = tmp_path_factory.mktemp("zip")
+    for part in (train, other, "more") if inside else (train, other):
+        shutil.copytree(folder, outer / inside / part)
+    parts = core.load_digits(outer)
+    assert [len(part) for part in parts] == [28, 2, 30] if "est" in other else [28, 30, 2]
+    assert all(part.names == ("a", "b") for part in parts) and ("Left out the folders more" in caplog.text) == bool(
+        inside
+    )
+    with pytest.raises(ValueError, match=f"folders of classes in .*{train}.*: use load_digits"):
+        core.Digits.from_folder(outer)
+
+
+def test_load_digits_takes_one_folder_for_each_part(folder, tmp_path_factory):
+    outer = tmp_path_factory.mktemp("zip")
+    for part in ("train", "val", "dev"):
+        shutil.copytree(folder, outer / part)
+    with pytest.raises(ValueError, match="one folder of validation pictures in .*got dev and val: rename"):
+        core.load_digits(outer)
+    shutil.rmtree(outer / "dev")
+    (outer / "val").rename(outer / "car")
+    assert core.load_digits(outer)[0].names == ("car", "train")  # trains are a class too
+
+
 PARTS = {f"{part}_images": IMAGES for part in ("train", "val", "test")}
 PARTS |= {f"{part}_labels": LABELS[:, None] for part in ("train", "val", "test")}
 
@@ -579,6 +748,12 @@ PARTS |= {f"{part}_labels": LABELS[:, None] for part in ("train", "val", "test")
         ({"train_x": IMAGES.astype(int), "train_y": LABELS.astype(str), "info": np.array([{}])}, [20, 2, 2], "012"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:5], "y_test": LABELS[3:8] % 2}, [22, 2, 5], "012"),
         (PARTS, [24, 24, 24], "012"),
+        ({"x_train": IMAGES, "y_train": LABELS, "x_dev": IMAGES[:5], "y_dev": LABELS[:5]}, [22, 5, 2], "012"),
+        (
+            {"trainImages": IMAGES, "trainLabels": LABELS, "test-images": IMAGES, "test-labels": LABELS},
+            [22, 2, 24],
+            "012",
+        ),
     ],
 )
 def test_load_digits_takes_npz_files(tmp_path, arrays, lengths, names):
@@ -588,7 +763,7 @@ def test_load_digits_takes_npz_files(tmp_path, arrays, lengths, names):
     assert parts[0].pixels.shape[2:] == (32, 32)
 
 
-def test_load_digits_says_what_is_wrong(tmp_path):
+def test_load_digits_says_what_is_wrong(tmp_path, caplog):
     with pytest.raises(FileNotFoundError, match="no such path"):
         core.load_digits(tmp_path / "none")
     with pytest.raises(ValueError, match="got none: lay pictures"):
@@ -597,6 +772,11 @@ def test_load_digits_says_what_is_wrong(tmp_path):
         np.savez(tmp_path / "other.npz", **wrong)
         with pytest.raises(ValueError, match="named images and labels.*got \\['.*'\\] in .*other.npz"):
             core.load_digits(tmp_path / "other.npz")
+    np.savez(tmp_path / "twice.npz", images=IMAGES, x_train=IMAGES)
+    with pytest.raises(ValueError, match="both images and x_train may be the train part"):
+        core.load_digits(tmp_path / "twice.npz")
+    np.savez(tmp_path / "more.npz", images=IMAGES, x_extra=IMAGES)
+    assert len(core.load_digits(tmp_path / "more.npz")[0]) == 20 and "Left out x_extra in " in caplog.text
     np.savez(tmp_path / "objects.npz", images=np.array([{}]))
     np.savez(tmp_path / "cut.npz", images=IMAGES)
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:9000])

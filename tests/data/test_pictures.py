@@ -4,10 +4,11 @@ import logging
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 import diffae_core as core
 from diffae_core.data import pictures as images
+from diffae_core.data.photos import with_look
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 AS_FLOAT = torch.from_numpy(GREY).float()[None, None] / 255
@@ -46,6 +47,10 @@ def test_as_images_takes_what_people_have(picture):
         (np.full((28, 28), 256), ValueError, "256: divide"),
         (np.full((28, 28), -1), ValueError, "from -1"),
         (np.ones((28, 28), int), ValueError, "give a mask as bool"),
+        (GREY % 2, ValueError, "black: give a mask as bool"),
+        (GREY % 17, ValueError, "from 0 to 16, which would be nearly black: divide them by 16"),
+        (GREY % 17 / 1, ValueError, "from 0 to 16: divide them by 16"),
+        (GREY / 127.5 - 1, ValueError, "from -1 to 1: take"),
         (np.full((28, 28), np.nan, np.float32), ValueError, "NaN"),
         (np.zeros(784, np.uint8), ValueError, "got \\(784,\\)"),
         (np.array(0.5), ValueError, "got \\(\\)"),
@@ -181,6 +186,28 @@ def test_thin_strokes_are_widened_and_thick_ones_kept():
 def test_a_digit_of_mnist_is_taken_as_it_is(sample):
     picture = Image.fromarray(sample.pixels[0, 0].numpy())
     assert torch.equal(core.read_digit(encoded(picture)), sample.images[:1])
+
+
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_digit_gets_the_look_of_a_set(held_out, size, is_dark):
+    """A picture of the set itself, in any size, is only scaled; another gets its size, and its paper."""
+    large = [Image.fromarray(pixels[0].numpy()).resize((96, 96)) for pixels in held_out.spaced(60).pixels]
+    large = [ImageOps.invert(picture) for picture in large] if is_dark else large
+    scaled = [np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) for picture in large]
+    digits = core.Digits.from_arrays(np.stack(scaled))
+    assert digits.paper == is_dark
+    for picture, image in zip(large[:12], digits.images):
+        for own in (Image.fromarray(scaled[0]), picture):
+            read = core.read_digit(encoded(own), digits)
+            torch.testing.assert_close(
+                read, digits.images[:1] if own is not picture else image[None], rtol=0, atol=0.03
+            )
+    drawn = core.read_digit(drawing((300, 200), "white"), digits)
+    wanted = with_look(core.read_digit(drawing((300, 200), "white")), digits)
+    assert torch.equal(drawn, wanted) and drawn.shape == (1, 1, size, size) and drawn[0, 0, 0, 0] == is_dark
+    with pytest.raises(TypeError, match="expected Digits, got Tensor"):
+        core.read_digit(large[0], digits.images)
 
 
 @pytest.mark.parametrize("ink", [0, 255])

@@ -1,5 +1,6 @@
 """Disks that are full, folders that vanish or may not be written to, a second run in the same folder."""
 
+import os
 import resource
 import shutil
 import signal
@@ -33,7 +34,8 @@ def test_a_full_disk_is_an_error_of_one_line_and_earlier_files_stay(tmp_path, ma
     main()
     (tmp_path / "output" / "diffusion_model.pt").unlink()
     before = {path: path.read_bytes() for path in (tmp_path / "output").rglob("*.*")}
-    _, error = finished(start(tmp_path, *SHORT, preexec_fn=small_files), code=1)
+    sample = os.environ | {"DIFFAE_DATA_DIR": __file__}
+    _, error = finished(start(tmp_path, *SHORT, preexec_fn=small_files, env=sample), code=1)
     assert error.splitlines()[-1].startswith("error: could not write ") and "Traceback" not in error
     assert {path: path.read_bytes() for path in (tmp_path / "output").rglob("*.*")} == before, (
         "a file changed, or was left"
