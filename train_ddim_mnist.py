@@ -21,7 +21,7 @@ from tqdm import tqdm
 import diffae_core as core
 from diffae_core.autoencoder import AUTOENCODER
 from diffae_core.base.runs import check_settings, first_interrupt, locked, with_progress
-from diffae_core.diffusion import DIFFUSION, NUM_STEPS
+from diffae_core.diffusion import DIFFUSION, NUM_STEPS, SPACING
 from diffae_core.prior import PRIOR
 
 log = logging.getLogger("diffae_core.script")
@@ -202,7 +202,7 @@ def write_quality(plan: Plan) -> None:
     autoencoder, model, classifier = (plan.models[name] for name in ("autoencoder", "diffusion", "classifier"))
     metrics = core.quality(autoencoder, model, classifier, test, plan.train, plan.options.seed, progress=tqdm)
     rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
-    heading = f"| on {len(test):,} test digits, random x_T, 20 steps, eta 0 | value |"
+    heading = f"| on {len(test):,} test digits, random x_T, {NUM_STEPS} {SPACING} steps, eta 0 | value |"
     text = "\n".join([heading, "|---|---|", *rows]) + "\n"
     path = plan.folder / "quality.md"
     with core.checkpoints.atomic_write(path) as temporary:

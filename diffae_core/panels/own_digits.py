@@ -35,7 +35,9 @@ class OwnDigitsPanel(Panel):
         self.canvas = Canvas()
         self.canvas.observe(lambda change: self.attempt(self.take_strokes, change["new"]), "strokes")
         self.canvas.observe(lambda change: self.attempt(self.take_file, change["new"]), "file")
-        self.new = self.button("New digit", "magic", "A digit of a random class, generated from scratch", self.new_digit)
+        self.new = self.button(
+            "New digit", "magic", "A digit of a random class, generated from scratch", self.new_digit
+        )
         self.new.disabled = self.prior is None
         controls["digit"].observe(self._show_class, "value")
         controls["own"].observe(self._keep_class, "value")

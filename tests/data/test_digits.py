@@ -651,7 +651,7 @@ def test_as_batch_reads_data_sets_without_a_transform():
     """``[(PIL image, label), ...]`` is torchvision's ``MNIST(root)``."""
     wanted = torch.from_numpy(IMAGES).float()[:, None] / 255
     for items in (
-        [*Pictures()],
+        [Pictures()[index] for index in range(24)],
         [*zip(IMAGES, LABELS)],
         [*zip(wanted, torch.from_numpy(LABELS).int())],
         [{"image": image, "label": label} for image, label in zip(IMAGES[..., None], LABELS[:, None])],
