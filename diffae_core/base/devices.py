@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from diffae_core.base.validation import check_count
+
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
     """The device called ``name``; for None or "auto" the best there is: CUDA, else Apple's MPS, else the CPU.
@@ -39,8 +41,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers."""
-    return torch.Generator().manual_seed(seed)
+    """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers.
+
+    Raises:
+        ValueError: ``seed`` is no whole number from 0 to 2^64 - 1.
+    """
+    return torch.Generator("cpu").manual_seed(check_count(seed, "seed", at_least=0, at_most=2**64 - 1))
 
 
 def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:

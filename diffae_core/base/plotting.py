@@ -27,19 +27,23 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
         raise ValueError(f"expected one or more images (N, 1, H, W), got {tuple(images.shape)}: see as_images")
     count, _, height, width = images.shape
-    columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
-    ink = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
-    for number, picture in enumerate(ink):
-        top, left = (place * (size + gap) + gap for place, size in zip(divmod(number, columns), (height, width)))
+    columns = count if columns is None else check_count(columns, "columns")
+    gap = check_count(gap, "gap", at_least=0)
+    rows = -(-count // columns)  # rounded up
+    sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap)), 220, np.uint8)
+    levels = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
+    for index, picture in enumerate(levels):
+        row, column = divmod(index, columns)
+        top = gap + row * (height + gap)
+        left = gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = picture
     return sheet
 
 
 def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
     """A uint8 ``(H, W)`` picture with each pixel ``zoom`` times as large."""
-    picture, zoom = Image.fromarray(sheet), check_count(zoom, "zoom")
+    zoom = check_count(zoom, "zoom")
+    picture = Image.fromarray(sheet)
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
