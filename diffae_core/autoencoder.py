@@ -97,8 +97,8 @@ class SimpleAutoencoder(Model):
         """The latents and labels of a whole data set, for the diffusion model, other people's heads, probes and maps.
 
         Args:
-            dataset: ``Digits``, or pairs ``(image, label)`` such as torchvision's ``MNIST``, of images ``(1, 28, 28)`` in
-                [0, 1] or PIL images.
+            dataset: ``Digits``, or pairs ``(image, label)`` such as torchvision's ``MNIST``: images ``(1, 28, 28)``
+                in [0, 1], or PIL images.
             batch_size: images at a time.
             as_numpy: give a pair of arrays, for scikit-learn and UMAP, in place of a ``TensorDataset``.
 
