@@ -169,7 +169,7 @@ def clue(
     *,
     distance: str = "l2",
     distance_weight: float | Tensor = 0.005,
-    steps: int = 200,
+    num_steps: int = 200,
     learning_rate: float = 0.05,
     decoder: Callable[[Tensor], Tensor] | None = None,
     keep_path: bool = True,
@@ -189,14 +189,14 @@ def clue(
             ``lambda z: head(autoencoder.encode(autoencoder.decode(z)))``.
         distance: "l2" or "l1", between latents.
         distance_weight: nats that one unit of distance must save, 0 or more: a number or ``(N,)``, one for each latent.
-        steps, learning_rate: of Adam.
+        num_steps, learning_rate: of Adam.
         decoder: latents -> images, such as ``autoencoder.decode``. With one, the distance is L1 between images,
             summed over pixels, in place of that between latents.
         keep_path: whether the history holds the latents too: 800 bytes for each of ``latent_dim`` numbers at 200 steps.
 
     Returns:
-        The new latents ``(N, latent_dim)``; and the history, ``steps + 1`` rows from z0 on: "entropy" and "distance",
-        each ``(steps + 1, N)``, and "latents" ``(steps + 1, N, latent_dim)``.
+        The new latents ``(N, latent_dim)``; and the history, S + 1 rows from z0 on for S steps: "entropy" and
+        "distance", each ``(S + 1, N)``, and "latents" ``(S + 1, N, latent_dim)``.
 
     Raises:
         TypeError, ValueError: not such latents, settings or predictions, or no gradients through what was given.
@@ -217,7 +217,7 @@ def clue(
         if not start.requires_grad:
             raise ValueError("expected a decoder that gradients go through, got one that stops them: call no no_grad")
         start = start.detach().clone()
-        for step in range(check_count(steps, "steps") + 1):
+        for step in range(check_count(num_steps, "num_steps") + 1):
             predictions = _check_predictions(predict(z), len(z))
             if step == 0:
                 are_logits = not _are_probabilities(predictions, tolerance=1e-2)  # as near as bfloat16 gets
@@ -228,7 +228,7 @@ def clue(
             history["distance"].append(away.detach())
             if keep_path:
                 history["latents"].append(z.detach().clone())
-            if step < steps:  # not backward(): classifier and decoder are to keep no gradients
+            if step < num_steps:  # not backward(): classifier and decoder are to keep no gradients
                 (z.grad,) = torch.autograd.grad((entropy + weights * away.to(z.device)).sum(), z)
                 optimizer.step()
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}

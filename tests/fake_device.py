@@ -76,11 +76,9 @@ class FakeDevice(TorchFunctionMode):
                 goes_to = torch.device(values[place]).type == self.device.type
                 values[place] = real(values[place])
         answer = function(plain(tensor), *args, **kwargs)
-        if goes_to == is_elsewhere(tensor):
-            return (
-                tensor if answer is tensor or answer.data_ptr() == tensor.data_ptr() else self.labelled(answer, goes_to)
-            )
-        return self.labelled(answer.clone(), goes_to)
+        if goes_to != is_elsewhere(tensor):
+            return self.labelled(answer.clone(), goes_to)
+        return tensor if answer.data_ptr() == tensor.data_ptr() else self.labelled(answer, goes_to)
 
     def labelled(self, answer, goes_to: bool):
         """The answer, with its tensors on the device where they belong."""

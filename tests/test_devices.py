@@ -3,6 +3,7 @@
 A real device is not needed: tests/fake_device.py has one. Not run on it: export_onnx, which exports copies on the CPU.
 """
 
+import functools
 import importlib
 from types import SimpleNamespace
 
@@ -57,8 +58,9 @@ ON_THE_MODELS_DEVICE = {
     "generate": lambda m, x, z, x_T, y: m.model.generate(z, 3, eta=1.0, generator=core.seeded(0), latent_noise=1.0),
     "generate from x_T": lambda m, x, z, x_T, y: m.model.generate(z, 3, x_T=x_T, spacing="quadratic"),
     "invert": lambda m, x, z, x_T, y: m.model.invert(x, z, 3, corrections=1),
-    "LatentDecoder": lambda m, x, z, x_T, y: core.LatentDecoder(m.model, 2)(z),
-    "LatentDecoder with x_T": lambda m, x, z, x_T, y: core.LatentDecoder(m.model, 2, x_T=x_T)(z),
+    "generate from one x_T": lambda m, x, z, x_T, y: m.model.generate(z, 3, x_T=x_T[:1]),
+    "prior.generate": lambda m, x, z, x_T, y: m.prior.generate(z, y, guidance=1.5, num_steps=3),
+    "prior.invert": lambda m, x, z, x_T, y: m.prior.invert(z, y, num_steps=3),
     "sample_latents": lambda m, x, z, x_T, y: m.prior.sample_latents(
         4, y, guidance=2.0, num_steps=3, generator=core.seeded(0)
     ),
@@ -82,10 +84,11 @@ ON_THE_LATENTS_DEVICE = {
     "class_means": lambda m, x, z, x_T, y: core.class_means(z, y),
     "principal_directions": lambda m, x, z, x_T, y: core.principal_directions(z, 2).abs(),
     "edit": lambda m, x, z, x_T, y: core.edit(z, core.class_directions(z, y)[2], 1.5),
+    "turn": lambda m, x, z, x_T, y: core.turn(z, 0.8, core.seeded(0)),
     "lerp": lambda m, x, z, x_T, y: core.lerp(z, z.flip(0), 0.3),
     "slerp": lambda m, x, z, x_T, y: core.slerp(x_T, x_T.flip(0), 0.3),
-    "clue": lambda m, x, z, x_T, y: core.clue(z, m.head, steps=3),
-    "clue of the picture": lambda m, x, z, x_T, y: core.clue(z, m.head, steps=2, decoder=m.autoencoder.decode),
+    "clue": lambda m, x, z, x_T, y: core.clue(z, m.head, num_steps=3),
+    "clue of the picture": lambda m, x, z, x_T, y: core.clue(z, m.head, num_steps=2, decoder=m.autoencoder.decode),
     "decompose_entropy": lambda m, x, z, x_T, y: core.decompose_entropy(z.softmax(-1)[None]),
 }
 ON_THE_CPU = {
@@ -104,6 +107,9 @@ ON_THE_CPU = {
     "quality": lambda m, x, z, x_T, y: torch.tensor(
         [*core.quality(m.autoencoder, m.model, m.classifier, DIGITS, DIGITS).values()]
     ),
+    "faint_share": lambda m, x, z, x_T, y: torch.tensor(core.metrics.faint_share(x)),
+    "grey_per_ink": lambda m, x, z, x_T, y: torch.tensor(core.metrics.grey_per_ink(x)),
+    "stroke_statistics": lambda m, x, z, x_T, y: core.metrics.stroke_statistics(x),
     "tile": lambda m, x, z, x_T, y: torch.from_numpy(core.plotting.tile(x)),
     "labelled_png": lambda m, x, z, x_T, y: torch.frombuffer(bytearray(core.labelled_png({"": x})), dtype=torch.uint8),
     "as_images": lambda m, x, z, x_T, y: core.as_images((255 * x).byte()).cpu(),
@@ -118,17 +124,23 @@ def tensors_of(answer):
     return [part.detach() for part in parts]
 
 
-@pytest.mark.parametrize("inputs_on", ["the device", "the CPU"])
+@functools.cache
+def models_on_the_cpu() -> SimpleNamespace:
+    return small_models()
+
+
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_point_gives_what_it_gives_on_the_cpu(name, device, inputs_on):
+def test_an_entry_point_gives_what_it_gives_on_the_cpu(name, device):
     inputs = DIGITS.images[:4], LATENTS, NOISES, LABELS
-    wanted = tensors_of(ENTRIES[name](small_models(), *inputs))
-    place = device if inputs_on == "the device" else torch.device("cpu")
-    answers = tensors_of(ENTRIES[name](small_models(device), *(values.to(place) for values in inputs)))
-    expected_device = device if name in ON_THE_MODELS_DEVICE else place if name in ON_THE_LATENTS_DEVICE else "cpu"
-    for answer, same in zip(answers, wanted, strict=True):
-        assert answer.device == torch.device(expected_device)
-        torch.testing.assert_close(answer.cpu(), same)
+    wanted = tensors_of(ENTRIES[name](models_on_the_cpu(), *inputs))
+    models = small_models(device)
+    for place in (device, torch.device("cpu")):  # where the inputs are
+        answers = tensors_of(ENTRIES[name](models, *(values.to(place) for values in inputs)))
+        expected_device = torch.device("cpu") if name in ON_THE_CPU else device
+        expected_device = place if name in ON_THE_LATENTS_DEVICE else expected_device
+        for answer, same in zip(answers, wanted, strict=True):
+            assert answer.device == expected_device
+            torch.testing.assert_close(answer.cpu(), same)
 
 
 TRAININGS = {
@@ -180,7 +192,7 @@ def test_a_saved_model_of_the_device_is_loaded_on_the_cpu(device, tmp_path):
 
 def test_the_demo_on_the_device(device, tmp_path):
     m = small_models(device)
-    for path in core.Demo(m.autoencoder, m.model, m.prior, DIGITS, DIGITS, num_steps=2).save(tmp_path):
+    for path in core.Demo(m.autoencoder, m.model, m.prior, DIGITS, num_steps=2).save(tmp_path):
         assert path.stat().st_size > 1000
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +93,8 @@ class Model(nn.Module):
         check_default_dtype()
         path = PRETRAINED / cls.pretrained_file if path is None else Path(path).expanduser()
         contents = checkpoints.load(path, cls.__name__)
-        config = contents.get("config")
-        weights = plain_names(contents.get("weights"))
+        config: Any = contents.get("config")
+        weights: Any = plain_names(contents.get("weights"))
         try:
             checkpoints.check_sizes(config, weights, path.stat().st_size)
             with torch.device("meta") as meta:
@@ -152,10 +152,10 @@ def fingerprint(*tensors: Tensor) -> str:
     """A short name that other numbers would not have."""
     joined = hashlib.sha256()
     for tensor in tensors:
-        joined.update(tensor.detach().cpu().contiguous().numpy())
+        joined.update(tensor.detach().cpu().contiguous().numpy().data)
     return joined.hexdigest()[:16]
 
 
-def encoder_fingerprint(autoencoder: nn.Module) -> str:
+def encoder_fingerprint(autoencoder: Any) -> str:
     """The name of an autoencoder's latents: the fingerprint of the encoder that gives them."""
     return fingerprint(*autoencoder.encoder.state_dict().values())

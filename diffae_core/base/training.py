@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ class Training:
     holds the averaged (EMA) weights; until then they are in ``ema_model``.
 
     Args:
-        model: what is trained.
+        model: what is trained: an ``nn.Module`` with a ``device`` and a ``config``.
         batch_loss: the loss of a batch, from the indices of its examples and a generator for its randomness.
         num_examples: how many examples there are.
         config: how to train.
@@ -87,7 +88,7 @@ class Training:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         batch_loss: BatchLoss,
         num_examples: int,
         config: TrainingConfig,

@@ -28,17 +28,17 @@ def quality(
     autoencoder: SimpleAutoencoder,
     model: DiffusionModel,
     classifier: DigitClassifier,
-    test: Digits,
     train: Digits,
+    test: Digits,
     seed: int = 0,
     progress: Callable = iter,
 ) -> dict[str, float]:
-    """Measure how well digits come back from their latents, exact ones and noisy ones, at 20 steps, random x_T, eta 0.
+    """Measure how well digits come back from their latents, exact ones and noisy ones, from random x_T at eta 0.
 
     Args:
         autoencoder, model, classifier: trained.
-        test: held-out digits to decode again, N of them, 6 or more.
         train: N or more training digits, for the reference: how far real digits are from real digits.
+        test: held-out digits to decode again, N of them, 6 or more.
         seed: of x_T and the noise on the latents.
         progress: wraps the list of samplings, as ``tqdm`` does.
 
