@@ -1,6 +1,8 @@
 """The Bayesian last layer, the entropies and CLUE: their mathematics on small models, their use on shipped weights."""
 
+import dataclasses
 import functools
+import inspect
 import math
 
 import pytest
@@ -112,6 +114,52 @@ def test_total_entropy_is_aleatoric_plus_epistemic():
     for wrong in (torch.rand(10, 10), torch.rand(2, 3, 10) + 1, torch.tensor([[[1.5, -0.5]]])):
         with pytest.raises(ValueError, match="expected probabilities"):
             core.decompose_entropy(wrong)
+
+
+def test_clue_takes_logits_for_logits_even_where_they_look_like_probabilities():
+    """What z0 gives decides once: these logits sum to 1 on the way, and go on as logits."""
+
+    def logits(z):
+        return torch.cat([4 * z[:, :1] - 1, 1 - z[:, :1]], dim=1)
+
+    z0 = torch.tensor([[0.55]])
+    _, history = core.clue(z0, logits, distance_weight=0, num_steps=60, learning_rate=0.01)
+    entropy = core.decompose_entropy(logits(history["latents"].flatten(0, 1)).softmax(-1)[None]).total
+    torch.testing.assert_close(history["entropy"][:, 0], entropy)
+    sums = logits(history["latents"].flatten(0, 1)).sum(-1)
+    assert sums[0] != 1 and (sums[:-1] - 1).sign().unique().numel() <= 2
+    assert (history["entropy"].diff(dim=0) <= 1e-6).all()
+
+
+def test_clue_keeps_the_path_only_where_it_is_wanted(small_head):
+    z = torch.randn(2, 16)
+    with_path, without = (core.clue(z, small_head, num_steps=3, keep_path=keep) for keep in (True, False))
+    assert torch.equal(with_path[0], without[0]) and with_path[1].keys() - without[1].keys() == {"latents"}
+
+
+def test_a_recipe_that_is_changed_keeps_the_rest(small_head, features):
+    config = dataclasses.replace(core.HEAD, epochs=2)
+    assert (config.epochs, config.weight_decay, config.batch_size) == (2, 0, 256)
+    defaults = {
+        core.train_autoencoder: core.AUTOENCODER,
+        core.train_diffusion: core.DIFFUSION,
+        core.train_latent_prior: core.PRIOR,
+        core.train_last_layer: core.HEAD,
+        core.train_classifier: core.CLASSIFIER,
+    }
+    for train, recipe in defaults.items():
+        assert inspect.signature(train).parameters["config"].default is recipe
+
+
+def test_a_backbone_is_not_changed_by_predicting():
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 16), torch.nn.BatchNorm1d(16)).train()
+    head = core.BayesianLastLayer(backbone, 16)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    images = torch.rand(3, 1, 28, 28)
+    together = head.sample_predict(images, 2, core.seeded(0))
+    alone = head.sample_predict(images[:1], 2, core.seeded(0))
+    torch.testing.assert_close(together[:, :1], alone)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items()) and backbone.training
 
 
 def test_clue_makes_uncertain_latents_certain(head, uncertain):

@@ -140,7 +140,7 @@ def test_the_model_ends_with_the_averaged_weights(digits):
         averaged.append(run.ema_model.encoder[0].weight.clone())
     assert torch.equal(run.model.encoder[0].weight, averaged[-1]) and not run.model.training
     late = slice(20, 40)
-    assert torch.stack(averaged[late]).diff(dim=0).norm() < 0.5 * torch.stack(trained[late]).diff(dim=0).norm()
+    assert torch.stack(averaged[late]).diff(dim=0).norm() < 0.8 * torch.stack(trained[late]).diff(dim=0).norm()
     assert (averaged[-1] - trained[-1]).norm() < 0.5 * (averaged[-1] - first).norm()
     assert torch.stack(trained).amin(0).le(averaged[-1] + 1e-6).all(), "an average lies among what it is of"
     assert torch.stack(trained).amax(0).ge(averaged[-1] - 1e-6).all()
