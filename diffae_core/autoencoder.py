@@ -5,11 +5,12 @@ from typing import Literal, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from diffae_core.base.devices import choose_device, random_normal
-from diffae_core.base.model import Model, fingerprint
+from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_images, check_latents, check_number
 from diffae_core.data.digits import Digits, check_digits
@@ -40,8 +41,8 @@ class SimpleAutoencoder(Model):
         super().__init__()
         self.latent_dim = check_count(latent_dim, "latent_dim")
         self.image_size = check_count(image_size, "image_size", at_least=8, multiple_of=4)
-        self.config = {"latent_dim": latent_dim, "image_size": image_size}
-        side = image_size // 4
+        self.config = {"latent_dim": self.latent_dim, "image_size": self.image_size}
+        side = self.image_size // 4
         self.encoder = nn.Sequential(  # (N, 1, 28, 28)
             nn.Conv2d(1, 32, 4, stride=2, padding=1),  # (N, 32, 14, 14)
             nn.GroupNorm(4, 32),
@@ -96,7 +97,8 @@ class SimpleAutoencoder(Model):
         """The latents and labels of a whole data set, for the diffusion model, other people's heads, probes and maps.
 
         Args:
-            dataset: ``Digits``, or pairs ``(image (1, 28, 28) in [0, 1], label)`` such as torchvision's ``MNIST``.
+            dataset: ``Digits``, or pairs ``(image, label)`` such as torchvision's ``MNIST``: images ``(1, 28, 28)``
+                in [0, 1], or PIL images.
             batch_size: images at a time.
             as_numpy: give a pair of arrays, for scikit-learn and UMAP, in place of a ``TensorDataset``.
 
@@ -107,22 +109,26 @@ class SimpleAutoencoder(Model):
         Raises:
             TypeError, ValueError: no such pairs, images that ``encode`` would refuse, or a ``batch_size`` below 1.
         """
-        check_count(batch_size, "batch_size")
-        was_training = self.training
-        self.eval()
-        try:
-            pairs = [(self.encode(images).cpu(), labels) for images, labels in _batches(dataset, batch_size)]
-        finally:
-            self.train(was_training)
-        latents = torch.cat([torch.empty(0, self.latent_dim), *(latents for latents, _ in pairs)])
-        labels = torch.cat([torch.empty(0, dtype=torch.int64), *(labels for _, labels in pairs)])
-        return (latents.numpy(), labels.numpy()) if as_numpy else TensorDataset(latents, labels)
+        latents = [torch.empty(0, self.latent_dim, device="cpu")]
+        labels = [torch.empty(0, dtype=torch.int64, device="cpu")]
+        with in_eval_mode(self):
+            for batch_images, batch_labels in _batches(dataset, check_count(batch_size, "batch_size")):
+                latents.append(self.encode(batch_images).cpu())
+                labels.append(batch_labels.cpu())
+        z, y = torch.cat(latents), torch.cat(labels)
+        return (z.numpy(), y.numpy()) if as_numpy else TensorDataset(z, y)
 
     @torch.no_grad()
     def normalise_latents(self, digits: Digits) -> None:
-        """Fold ``(z - mean) / std`` over ``digits`` into the encoder's last layer, as its training assumed."""
+        """Fold ``(z - mean) / std`` over ``digits`` into the encoder's last layer, as its training assumed.
+
+        Raises:
+            ValueError: fewer than two digits, which have no standard deviation.
+        """
+        check_count(len(digits), "the number of digits to normalise the latents over", at_least=2)
         latents = self.encode_dataset(digits).tensors[0].to(self.device)
-        mean, std = latents.mean(dim=0), latents.std(dim=0).clamp(min=1e-6)
+        mean = latents.mean(dim=0)
+        std = latents.std(dim=0).clamp(min=1e-6)
         last = self.encoder[-1]
         last.weight.div_(std[:, None])
         last.bias.sub_(mean).div_(std)
@@ -134,12 +140,21 @@ def _batches(dataset: Dataset, batch_size: int):
         for pixels, labels in zip(dataset.pixels.split(batch_size), dataset.labels.split(batch_size)):
             yield as_images(pixels), labels
         return
-    for batch in DataLoader(dataset, batch_size, generator=torch.Generator()):  # a generator that is not the caller's
+    # with a generator that is not the caller's
+    for batch in DataLoader(dataset, batch_size, collate_fn=_collate, generator=torch.Generator("cpu")):
         pair = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
         if not isinstance(pair[1], Tensor) or pair[1].dtype != torch.int64:
             got = pair[1].dtype if isinstance(pair[1], Tensor) else type(pair[1]).__name__
             raise TypeError(f"expected pairs of an image and a whole number, its label, got labels {got}: see Digits")
         yield pair
+
+
+def _collate(items: list):
+    """A batch of the items, with PIL images, such as torchvision's ``MNIST(root)`` gives, as tensors."""
+    is_pair = isinstance(items[0], tuple | list) and len(items[0]) == 2
+    if is_pair and isinstance(items[0][0], Image.Image):
+        items = [(as_images(image)[0], label) for image, label in items]
+    return default_collate(items)
 
 
 def train_autoencoder(
@@ -164,10 +179,11 @@ def train_autoencoder(
         mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
-        TypeError, ValueError: no digits of the model's size, or no such number.
+        TypeError, ValueError: no digits of the model's size, no such number, or batches of a single digit.
     """
     check_number(latent_noise, "latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
+    check_normalised_batches(digits, config)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -186,9 +202,15 @@ def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator)
 
     So training shows what lies between digits: the half-way point of two comes up with the one as often as the other.
     """
-    way = 0.5 * torch.rand(len(latents), 1, generator=generator)
-    mixed = torch.rand(len(latents), 1, generator=generator) < mixed_share
+    way = 0.5 * torch.rand(len(latents), 1, generator=generator, device=generator.device)
+    mixed = torch.rand(len(latents), 1, generator=generator, device=generator.device) < mixed_share
     return torch.lerp(latents, latents.roll(1, dims=0), (way * mixed).to(latents))
+
+
+def check_normalised_batches(digits: Digits, config: TrainingConfig) -> None:
+    """Refuse batches of one digit, whose latents have no mean and standard deviation of their own."""
+    check_digits(digits)
+    check_count(min(len(digits), config.batch_size), "the digits of a batch, whose latents are normalised,", at_least=2)
 
 
 def batch_normalised(latents: Tensor) -> Tensor:

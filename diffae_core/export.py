@@ -1,5 +1,6 @@
 """The networks as ONNX files, for ONNX Runtime and other engines: the same numbers, faster, without PyTorch."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -37,8 +38,9 @@ def export_onnx(
     except ImportError as error:
         raise ImportError('expected the packages of the extra "onnx": pip install "diffae-core[onnx]"') from error
     model.check_latents_from(autoencoder)
-    rates = torch.tensor([0.3, 0.7])
-    images, latents = torch.zeros(2, 1, model.image_size, model.image_size), torch.zeros(2, model.latent_dim)
+    rates = torch.tensor([0.3, 0.7], device="cpu")
+    images = torch.zeros(2, 1, model.image_size, model.image_size, device="cpu")
+    latents = torch.zeros(2, model.latent_dim, device="cpu")
     networks: dict[str, tuple[nn.Module, dict[str, Tensor], str]] = {
         "encoder": (autoencoder.encoder, {"input": images}, "latents"),
         "decoder": (autoencoder.decoder, {"input": latents}, "images"),
@@ -50,16 +52,16 @@ def export_onnx(
     }
     if prior is not None:
         prior.check_latents_from(autoencoder)
-        labels = torch.zeros(2, dtype=torch.int64)
+        labels = torch.zeros(2, dtype=torch.int64, device="cpu")
         networks["prior"] = (prior, {"x": latents, "noise_rate": rates, "labels": labels}, "velocity")
     paths = [Path(folder).expanduser() / f"{name}.onnx" for name in networks]
     for path, (network, inputs, output) in zip(paths, networks.values()):
-        device = next(network.parameters()).device
         with atomic_write(path) as temporary:
             torch.onnx.export(
-                network.eval(),
-                kwargs={name: value.to(device) for name, value in inputs.items()},
+                copy.deepcopy(network).cpu().eval(),
+                kwargs=inputs,
                 f=temporary,
+                dynamo=True,
                 input_names=list(inputs),
                 output_names=[output],
                 dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in inputs},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from diffae_core.base.devices import random_normal, seeded
-from diffae_core.base.model import Model, fingerprint
+from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import (
     check_choice,
@@ -21,6 +21,9 @@ from diffae_core.base.validation import (
     check_tensor,
     check_values,
 )
+
+# The recipe of a last layer. The ELBO's KL term already draws the weights to their prior, so no weight decay.
+HEAD = TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0)
 
 
 class BayesianLastLayer(Model):
@@ -43,7 +46,7 @@ class BayesianLastLayer(Model):
         self.prior_sigma = check_number(prior_sigma, "prior_sigma", 1e-6, 1e6)
         self.config = {name: getattr(self, name) for name in ("latent_dim", "num_classes", "prior_sigma")}
         self.backbone = backbone
-        self.mean = nn.Parameter(torch.zeros(num_classes, latent_dim + 1))  # the last column is the bias
+        self.mean = nn.Parameter(torch.zeros(self.num_classes, self.latent_dim + 1))  # the last column is the bias
         self.raw_std = nn.Parameter(torch.full_like(self.mean, -4.0))  # its softplus is the std, 0.018 to begin with
         self.to(next((parameter.device for parameter in backbone.parameters()), None))
 
@@ -91,7 +94,7 @@ class BayesianLastLayer(Model):
     ) -> Tensor:
         """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone."""
         check_tensor(images, "expected images (N, 1, 28, 28) as a tensor, got")
-        with torch.no_grad():
+        with torch.no_grad(), in_eval_mode(self.backbone):
             z = self.backbone(images.to(self.device))
         return self.sample_predict_z(z, num_samples, generator)
 
@@ -99,7 +102,7 @@ class BayesianLastLayer(Model):
 def train_last_layer(
     head: BayesianLastLayer,
     features: TensorDataset,
-    config: TrainingConfig = TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0),
+    config: TrainingConfig = HEAD,
 ) -> Training:
     """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
 
@@ -166,9 +169,10 @@ def clue(
     *,
     distance: str = "l2",
     distance_weight: float | Tensor = 0.005,
-    steps: int = 200,
+    num_steps: int = 200,
     learning_rate: float = 0.05,
     decoder: Callable[[Tensor], Tensor] | None = None,
+    keep_path: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Change latents until the classifier is certain of them, and as little as that takes.
 
@@ -180,18 +184,19 @@ def clue(
 
     Args:
         z0: ``(N, latent_dim)``, where to begin.
-        predict: latents -> probabilities or logits, ``(N, C)`` or of S samples ``(S, N, C)``: a
-            :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that give
+        predict: latents -> probabilities or logits (those of z0 tell which), ``(N, C)`` or of S samples ``(S, N, C)``:
+            a :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that give
             ``lambda z: head(autoencoder.encode(autoencoder.decode(z)))``.
         distance: "l2" or "l1", between latents.
         distance_weight: nats that one unit of distance must save, 0 or more: a number or ``(N,)``, one for each latent.
-        steps, learning_rate: of Adam.
+        num_steps, learning_rate: of Adam.
         decoder: latents -> images, such as ``autoencoder.decode``. With one, the distance is L1 between images,
             summed over pixels, in place of that between latents.
+        keep_path: whether the history holds the latents too: 800 bytes for each of ``latent_dim`` numbers at 200 steps.
 
     Returns:
-        The new latents ``(N, latent_dim)``; and the history, ``steps + 1`` rows from z0 on: "entropy" and "distance",
-        each ``(steps + 1, N)``, and "latents" ``(steps + 1, N, latent_dim)``.
+        The new latents ``(N, latent_dim)``; and the history, S + 1 rows from z0 on for S steps: "entropy" and
+        "distance", each ``(S + 1, N)``, and "latents" ``(S + 1, N, latent_dim)``.
 
     Raises:
         TypeError, ValueError: not such latents, settings or predictions, or no gradients through what was given.
@@ -201,27 +206,36 @@ def clue(
     weights = check_values(distance_weight, len(check_latents(z0)), z0.device, "distance_weight", 0, 1e6)
     norm = 2 if decoder is None and distance == "l2" else 1
     view = nn.Identity() if decoder is None else decoder  # the distance is between latents, or between images
-    history: dict[str, list[Tensor]] = {"entropy": [], "distance": [], "latents": []}
+    history: dict[str, list[Tensor]] = {"entropy": [], "distance": []}
+    if keep_path:
+        history["latents"] = []
     with torch.inference_mode(False), torch.enable_grad():  # also for a caller under no_grad
-        z, weights = z0.detach().clone().requires_grad_(), weights.clone()
+        z = z0.detach().clone().requires_grad_()
+        weights = weights.clone()
         optimizer = torch.optim.Adam([z], learning_rate)
         start = view(z)
         if not start.requires_grad:
             raise ValueError("expected a decoder that gradients go through, got one that stops them: call no no_grad")
         start = start.detach().clone()
-        for step in range(check_count(steps, "steps") + 1):
-            entropy = decompose_entropy(_probabilities(predict(z), len(z))).total.to(z.device)
+        for step in range(check_count(num_steps, "num_steps") + 1):
+            predictions = _check_predictions(predict(z), len(z))
+            if step == 0:
+                are_logits = not _are_probabilities(predictions, tolerance=1e-2)  # as near as bfloat16 gets
+            probabilities = predictions.softmax(-1) if are_logits else predictions / predictions.sum(-1, keepdim=True)
+            entropy = decompose_entropy(probabilities).total.to(z.device)
             away = torch.linalg.vector_norm((view(z) - start).flatten(1), ord=norm, dim=1)
-            for values, now in zip(history.values(), (entropy, away, z)):
-                values.append(now.detach().clone())
-            if step < steps:  # not backward(): classifier and decoder are to keep no gradients
+            history["entropy"].append(entropy.detach())
+            history["distance"].append(away.detach())
+            if keep_path:
+                history["latents"].append(z.detach().clone())
+            if step < num_steps:  # not backward(): classifier and decoder are to keep no gradients
                 (z.grad,) = torch.autograd.grad((entropy + weights * away.to(z.device)).sum(), z)
                 optimizer.step()
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}
 
 
-def _probabilities(predictions: Tensor, count: int) -> Tensor:
-    """Predictions ``(N, C)`` or ``(S, N, C)``, probabilities or logits, as probabilities ``(S, N, C)``."""
+def _check_predictions(predictions: Tensor, count: int) -> Tensor:
+    """Predictions ``(N, C)`` or ``(S, N, C)``, probabilities or logits, as float32 ``(S, N, C)``."""
     wanted = f"expected predictions ({count}, C) or (S, {count}, C), probabilities or logits, got"
     check_tensor(predictions, wanted)
     if predictions.ndim not in (2, 3) or predictions.shape[-2] != count:
@@ -231,7 +245,4 @@ def _probabilities(predictions: Tensor, count: int) -> Tensor:
         raise ValueError(f"{wanted} {tuple(predictions.shape)}: {hint}")
     if not predictions.requires_grad:
         raise ValueError("expected predictions that depend on the latents with gradients, got none: use no no_grad")
-    predictions = (predictions[None] if predictions.ndim == 2 else predictions).float()
-    if _are_probabilities(predictions, tolerance=1e-2):  # as near as bfloat16 gets
-        return predictions / predictions.sum(dim=-1, keepdim=True)
-    return predictions.softmax(dim=-1)
+    return (predictions[None] if predictions.ndim == 2 else predictions).float()

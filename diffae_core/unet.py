@@ -14,6 +14,8 @@ UNKNOWN = -1.0  # in place of a latent noise that the network is not told
 class TimeEmbedding(nn.Module):
     """Noise rate ``(N,)`` in [0, 1] -> ``(N, dim)`` sines and cosines of it, from slow waves to fast ones."""
 
+    angular_speeds: Tensor
+
     def __init__(self, dim: int):
         super().__init__()
         frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2, device="cpu").exp()

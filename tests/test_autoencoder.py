@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import TensorDataset
 
 import diffae_core as core
@@ -35,6 +36,11 @@ def test_encode_dataset_keeps_order_types_and_training_mode(small_autoencoder, h
         assert torch.equal(same, tensor) and tensor.dtype == dtype and not tensor.requires_grad
     arrays = small_autoencoder.encode_dataset(digits, batch_size=5, as_numpy=True)
     assert all((array == tensor.numpy()).all() for array, tensor in zip(arrays, found.tensors))
+    pictures = [
+        (Image.fromarray(picture), int(label)) for picture, label in zip(digits.pixels[:, 0].numpy(), digits.labels)
+    ]
+    of_pictures = small_autoencoder.encode_dataset(pictures, batch_size=5)  # as of torchvision's MNIST, untransformed
+    assert all(torch.equal(same, tensor) for same, tensor in zip(of_pictures.tensors, pairs.tensors))
     small_autoencoder.train()
     empty = small_autoencoder.encode_dataset(digits.subset(slice(0, 0)))
     assert empty.tensors[0].shape == (0, 16) and small_autoencoder.training
@@ -60,6 +66,17 @@ def test_normalising_the_latents_is_what_training_assumed(small_autoencoder, sam
     torch.testing.assert_close(after, wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(after.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
     torch.testing.assert_close(after.std(0), torch.ones(16), atol=1e-4, rtol=0)
+
+
+def test_one_digit_has_no_standard_deviation(small_autoencoder, sample):
+    before = [weight.clone() for weight in small_autoencoder.parameters()]
+    with pytest.raises(ValueError, match="the number of digits .* 2 or more, got 1"):
+        small_autoencoder.normalise_latents(sample.spaced(1))
+    for digits, batch_size in ((sample.spaced(1), 64), (sample.spaced(8), 1)):
+        config = core.TrainingConfig(epochs=1, batch_size=batch_size)
+        with pytest.raises(ValueError, match="digits of a batch, .* 2 or more, got 1"):
+            core.train_autoencoder(small_autoencoder, digits, config)
+    assert all(torch.equal(weight, same) for weight, same in zip(small_autoencoder.parameters(), before))
 
 
 def test_with_noise_on_the_latent_the_decoder_learns_an_average(sample):

@@ -80,7 +80,7 @@ def server(folder):
     for name, text in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,7 +93,7 @@ def server(folder):
     # Chromium draws on the processor here. Two computing threads that wait for each other on a shared core slow down
     # tenfold and more; one does not.
     environment["OMP_NUM_THREADS"] = "1"
-    with open(folder / "server.log", "w") as log:
+    with open(folder / "server.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -102,7 +102,7 @@ def server(folder):
                 urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=1)
                 break
             except OSError:
-                assert process.poll() is None, (folder / "server.log").read_text()
+                assert process.poll() is None, (folder / "server.log").read_text(encoding="utf-8")
                 time.sleep(0.5)
         yield address
     finally:
@@ -161,12 +161,11 @@ def errors(page: Page) -> Locator:
     return outputs.filter(has_text="Traceback (most recent call last)")
 
 
-def changes(page: Page, picture: Locator, action) -> bool:
-    """Whether the picture becomes another one after the action."""
+def must_change(page: Page, picture: Locator, action) -> None:
+    """Do the action and wait until the picture is another one; if it stays the same, the wait fails."""
     before = picture.get_attribute("src")
     action()
     page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before])
-    return True
 
 
 def press_shortcuts(page: Page, control: Locator) -> None:
@@ -188,26 +187,26 @@ def test_a_panel_by_keyboard_and_mouse(front, name, page):
     handle = track.locator(".noUi-handle")
     panel.scroll_into_view_if_needed()
     box = track.bounding_box()
-    assert changes(page, picture, lambda: track.click(position={"x": 0.8 * box["width"], "y": box["height"] / 2}))
+    must_change(page, picture, lambda: track.click(position={"x": 0.8 * box["width"], "y": box["height"] / 2}))
     assert handle.evaluate("handle => handle === document.activeElement"), "a click on the track goes to its handle"
-    assert changes(page, picture, lambda: [page.keyboard.press("ArrowLeft") for _ in range(6)])
+    must_change(page, picture, lambda: [page.keyboard.press("ArrowLeft") for _ in range(6)])
     press_shortcuts(page, handle)
     if panel.locator("select").count():
         drop_down = panel.locator("select").first
         drop_down.focus()
-        assert changes(page, picture, lambda: page.keyboard.press("ArrowDown"))
+        must_change(page, picture, lambda: page.keyboard.press("ArrowDown"))
         press_shortcuts(page, drop_down)
     if folder := os.environ.get("DIFFAE_SCREENSHOTS"):
         time.sleep(1.5)
         page.screenshot(path=Path(folder) / f"{name}_{front}.png")
     if name.startswith("02"):
-        assert changes(page, picture, panel.locator(".widget-play button").first.click)
+        must_change(page, picture, panel.locator(".widget-play button").first.click)
         shown = panel.element_handle()
         handle.focus()
         page.keyboard.press("Shift+Enter")
         page.wait_for_function("shown => !shown.isConnected", arg=shown)  # the cell ran again
     if name.startswith("05"):
-        assert changes(page, picture, lambda: draw_seven(page, panel.locator(".diffae-canvas canvas")))
+        must_change(page, picture, lambda: draw_seven(page, panel.locator(".diffae-canvas canvas")))
         chosen = "list => list.selectedOptions[0].text.startsWith('drawn')"
         page.wait_for_function(chosen, arg=panel.locator("select").first.element_handle())
     assert errors(page).count() == 0 and page.locator(".diffae-error").count() == 0

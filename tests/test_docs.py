@@ -12,15 +12,17 @@ DOCUMENTS = render.documents()
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(render.ROOT)))
 def test_each_table_is_the_one_rendered_from_its_result(path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert render.render(text, TABLES) == text, "run: make render"
     assert text.count("<!-- table:") == text.count("<!-- end -->") == len(render.BLOCK.findall(text))
 
 
 def test_every_result_is_shown_in_a_document_and_no_name_is_unknown():
-    shown = {match["name"] for path in DOCUMENTS for match in render.BLOCK.finditer(path.read_text())}
+    shown = {match["name"] for path in DOCUMENTS for match in render.BLOCK.finditer(path.read_text(encoding="utf-8"))}
     assert set(TABLES) <= shown
-    assert len(TABLES) == sum(len(json.loads(path.read_text())["tables"]) for path in RESULTS.glob("*.json"))
+    assert len(TABLES) == sum(
+        len(json.loads(path.read_text(encoding="utf-8"))["tables"]) for path in RESULTS.glob("*.json")
+    )
 
 
 def test_a_changed_number_changes_its_block_alone_and_other_weights_and_missing_results_are_said():

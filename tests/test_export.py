@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_documents_code_decodes_digits_as_pytorch_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), re.DOTALL):
         exec(block, names)
     autoencoder, model, prior = (
         kind.from_pretrained(device="cpu") for kind in (core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior)
@@ -33,6 +33,12 @@ def test_the_documents_code_decodes_digits_as_pytorch_does(tmp_path, monkeypatch
             inputs = {"x": x, "noise_rate": rates, "labels": labels}
             (velocity,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
             assert (prior(x, rates, labels) - torch.from_numpy(velocity)).abs().max() < 1e-4
+
+
+def test_exporting_leaves_the_models_as_they_are(small_autoencoder, small_model, tmp_path):
+    small_model.train()
+    paths = core.export_onnx(small_autoencoder, small_model, None, tmp_path)
+    assert [path.stem for path in paths] == ["encoder", "decoder", "unet"] and small_model.network.training
 
 
 def test_a_pair_that_does_not_fit_is_refused(tmp_path):

@@ -92,7 +92,9 @@ def test_what_is_committed(path, notebook):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert notebook.metadata.kernelspec.name == "python3" and "widgets" not in notebook.metadata
     assert path.stat().st_size < 1_000_000
-    assert not re.search(r"/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\\\", path.read_text()), "someone's machine"
+    assert not re.search(r"/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\\\", path.read_text(encoding="utf-8")), (
+        "someone's machine"
+    )
     assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
     places = [place for place, cell in enumerate(cells) if shows(cell, WIDGET_VIEW)]
     assert places

@@ -29,16 +29,24 @@ def split_bound(requirement: str) -> tuple[str, str]:
 
 
 def test_environment_yml_has_the_packages_and_bounds_of_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     listed = [requirement for requirement in extras["test"] if not requirement.startswith("diffae-core")]
     wanted = dict(map(split_bound, project["dependencies"] + extras["lab"] + listed))
     wanted["python"] = project["requires-python"]
-    lines = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1].splitlines()
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:\n")[1].splitlines()
     entries = [line.strip().removeprefix("- ").split("  #")[0] for line in lines]
     assert entries[-1] == 'pip: ["-e .[uncertainty,onnx,docs]"]'
     found = dict(map(split_bound, entries[:-1]))
     assert found.pop("pip") == "" and found == wanted
+
+
+def test_the_version_is_the_same_everywhere_and_stands_in_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "diffae_core.__version__"}
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {core.__version__}\n" in citation and f"## {core.__version__}" in changes
 
 
 def test_public_names_exist_once_and_are_documented():
@@ -47,7 +55,9 @@ def test_public_names_exist_once_and_are_documented():
 
 
 def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token():
-    commands = [line for line in (ROOT / "Makefile").read_text().splitlines() if "/jupyter lab " in line]
+    commands = [
+        line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "/jupyter lab " in line
+    ]
     assert commands
     for command in commands:
         assert "--ip=127.0.0.1" in command and "token" not in command and "password" not in command

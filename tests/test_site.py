@@ -15,7 +15,7 @@ class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__()
         self.ids, self.links = set(), []
-        self.feed(path.read_text())
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         for name, value in attributes:
@@ -31,8 +31,8 @@ def test_the_site_builds_and_no_internal_link_is_dead(tmp_path):
     found = subprocess.run([*command, ".", str(site)], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(), "its pictures"
-    assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text()
+        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8"), "its pictures"
+    assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text(encoding="utf-8")
     pages = {path: Page(path) for path in site.rglob("*.html")}
     dead = []
     for path, page in pages.items():

@@ -1,6 +1,8 @@
 """The Bayesian last layer, the entropies and CLUE: their mathematics on small models, their use on shipped weights."""
 
+import dataclasses
 import functools
+import inspect
 import math
 
 import pytest
@@ -114,26 +116,72 @@ def test_total_entropy_is_aleatoric_plus_epistemic():
             core.decompose_entropy(wrong)
 
 
+def test_clue_takes_logits_for_logits_even_where_they_look_like_probabilities():
+    """What z0 gives decides once: these logits sum to 1 on the way, and go on as logits."""
+
+    def logits(z):
+        return torch.cat([4 * z[:, :1] - 1, 1 - z[:, :1]], dim=1)
+
+    z0 = torch.tensor([[0.55]])
+    _, history = core.clue(z0, logits, distance_weight=0, num_steps=60, learning_rate=0.01)
+    entropy = core.decompose_entropy(logits(history["latents"].flatten(0, 1)).softmax(-1)[None]).total
+    torch.testing.assert_close(history["entropy"][:, 0], entropy)
+    sums = logits(history["latents"].flatten(0, 1)).sum(-1)
+    assert sums[0] != 1 and (sums[:-1] - 1).sign().unique().numel() <= 2
+    assert (history["entropy"].diff(dim=0) <= 1e-6).all()
+
+
+def test_clue_keeps_the_path_only_where_it_is_wanted(small_head):
+    z = torch.randn(2, 16)
+    with_path, without = (core.clue(z, small_head, num_steps=3, keep_path=keep) for keep in (True, False))
+    assert torch.equal(with_path[0], without[0]) and with_path[1].keys() - without[1].keys() == {"latents"}
+
+
+def test_a_recipe_that_is_changed_keeps_the_rest(small_head, features):
+    config = dataclasses.replace(core.HEAD, epochs=2)
+    assert (config.epochs, config.weight_decay, config.batch_size) == (2, 0, 256)
+    defaults = {
+        core.train_autoencoder: core.AUTOENCODER,
+        core.train_diffusion: core.DIFFUSION,
+        core.train_latent_prior: core.PRIOR,
+        core.train_last_layer: core.HEAD,
+        core.train_classifier: core.CLASSIFIER,
+    }
+    for train, recipe in defaults.items():
+        assert inspect.signature(train).parameters["config"].default is recipe
+
+
+def test_a_backbone_is_not_changed_by_predicting():
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 16), torch.nn.BatchNorm1d(16)).train()
+    head = core.BayesianLastLayer(backbone, 16)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    images = torch.rand(3, 1, 28, 28)
+    together = head.sample_predict(images, 2, core.seeded(0))
+    alone = head.sample_predict(images[:1], 2, core.seeded(0))
+    torch.testing.assert_close(together[:, :1], alone)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items()) and backbone.training
+
+
 def test_clue_makes_uncertain_latents_certain(head, uncertain):
     before = uncertain.clone()
-    found, history = core.clue(uncertain, head, steps=80)
+    found, history = core.clue(uncertain, head, num_steps=80)
     assert torch.equal(uncertain, before) and not found.requires_grad
     assert history["entropy"].shape == history["distance"].shape == (81, 20)
     assert torch.equal(history["latents"][0], before) and torch.equal(history["latents"][-1], found)
     torch.testing.assert_close(history["distance"][-1], (found - before).norm(dim=1))
     torch.testing.assert_close(history["entropy"][-1], core.decompose_entropy(head(found)).total.detach())
     assert (history["entropy"][-1] < history["entropy"][0] - 0.1).float().mean() >= 0.95
-    alone, _ = core.clue(uncertain[2:3], head, steps=80)
+    alone, _ = core.clue(uncertain[2:3], head, num_steps=80)
     torch.testing.assert_close(found[2:3], alone, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_the_callers_mode_does_not_matter_to_clue(small_head, mode):
     z = torch.randn(3, 16)
-    expected = core.clue(z, small_head, steps=3)[0]
+    expected = core.clue(z, small_head, num_steps=3)[0]
     with mode():
-        assert torch.equal(core.clue(z, small_head, steps=3)[0], expected)
-        assert torch.equal(core.clue(z.clone(), small_head, steps=3)[0], expected)
+        assert torch.equal(core.clue(z, small_head, num_steps=3)[0], expected)
+        assert torch.equal(core.clue(z.clone(), small_head, num_steps=3)[0], expected)
     assert small_head.mean.grad is None, "the classifier keeps no gradients"
 
 
@@ -142,20 +190,20 @@ def test_clue_takes_any_classifier_and_logits_or_probabilities(small_head):
     torch.manual_seed(0)
     plain, z = torch.nn.Linear(16, 10), torch.randn(3, 16)
     forms = [plain, lambda z: plain(z).softmax(-1), lambda z: plain(z)[None], lambda z: plain(z).softmax(-1)[None]]
-    expected, history = core.clue(z, plain, steps=20)
+    expected, history = core.clue(z, plain, num_steps=20)
     assert (history["entropy"][-1] < history["entropy"][0]).all()
     for form in forms:
-        torch.testing.assert_close(core.clue(z, form, steps=20)[0], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(core.clue(z, form, num_steps=20)[0], expected, atol=1e-4, rtol=1e-4)
     sampled = lambda z: small_head.sample_logits(z, 100, core.seeded(0))  # noqa: E731
-    expected = core.clue(z, small_head, steps=20)[0]
-    torch.testing.assert_close(core.clue(z, sampled, steps=20)[0], expected, atol=1e-4, rtol=1e-4)
+    expected = core.clue(z, small_head, num_steps=20)[0]
+    torch.testing.assert_close(core.clue(z, sampled, num_steps=20)[0], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("through_pixels", [False, True])
 def test_clue_goes_less_far_as_distance_weighs_more(head, uncertain, autoencoder, through_pixels):
     """With one weight for each latent, as in as many calls."""
     z, weights = uncertain[:10], (0.001, 0.01, 0.1) if through_pixels else (0.01, 0.1, 1.0)
-    settings = {"decoder": autoencoder.decoder if through_pixels else None, "steps": 40}
+    settings = {"decoder": autoencoder.decoder if through_pixels else None, "num_steps": 40}
     each = torch.tensor(weights).repeat_interleave(10)
     found, history = core.clue(z.repeat(3, 1), head, distance_weight=each, **settings)
     away = history["distance"][-1].view(3, 10).mean(dim=1)
@@ -168,7 +216,7 @@ def test_clue_of_the_decoded_picture_makes_the_picture_certain(head, uncertain, 
     """The paper's own objective: what the classifier says of the picture that the decoder makes of z."""
     of_picture, left = (lambda z: head(autoencoder.encoder(autoencoder.decoder(z)))), {}
     for name, predict in (("latent", head), ("picture", of_picture)):
-        found, history = core.clue(uncertain, predict, decoder=autoencoder.decoder, steps=60)
+        found, history = core.clue(uncertain, predict, decoder=autoencoder.decoder, num_steps=60)
         with torch.no_grad():
             left[name] = core.decompose_entropy(of_picture(found)).total
     torch.testing.assert_close(left["picture"], history["entropy"][-1], atol=1e-3, rtol=1e-3)
@@ -178,7 +226,7 @@ def test_clue_of_the_decoded_picture_makes_the_picture_certain(head, uncertain, 
 def test_clue_through_the_diffusion_model(small_head, small_model):
     z, x_T = torch.randn(2, 16), torch.randn(1, 1, 28, 28)
     decoder = functools.partial(small_model.generate, num_steps=2, x_T=x_T)
-    _, history = core.clue(z, small_head, decoder=decoder, steps=3)
+    _, history = core.clue(z, small_head, decoder=decoder, num_steps=3)
     with torch.no_grad():
         away = (decoder(history["latents"][-1]) - decoder(z)).abs().sum(dim=(1, 2, 3))
     torch.testing.assert_close(history["distance"][-1], away, atol=1e-3, rtol=1e-3)
@@ -186,7 +234,7 @@ def test_clue_through_the_diffusion_model(small_head, small_model):
 
 def test_clue_refuses_what_it_cannot_do(small_head):
     z = torch.randn(2, 16)
-    for name, wrong in (("distance", "cosine"), ("distance_weight", -1), ("steps", 0), ("learning_rate", 0)):
+    for name, wrong in (("distance", "cosine"), ("distance_weight", -1), ("num_steps", 0), ("learning_rate", 0)):
         with pytest.raises(ValueError, match=f"expected {name}"):
             core.clue(z, small_head, **{name: wrong})
     with pytest.raises(ValueError, match=r"expected distance_weight.* shape \(3,\) for 2"):

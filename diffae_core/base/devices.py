@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from diffae_core.base.validation import check_count
+
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
     """The device called ``name``; for None or "auto" the best there is: CUDA, else Apple's MPS, else the CPU.
@@ -33,14 +35,19 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether to train in bfloat16 on ``device``: where CUDA or the CPU has it built in. Others are slower with it."""
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
-        return capabilities.get("avx512_bf16", False)
+        if not hasattr(torch.cpu, "get_capabilities"):  # older versions of torch do not tell
+            return False
+        return torch.cpu.get_capabilities().get("avx512_bf16", False)
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers."""
-    return torch.Generator().manual_seed(seed)
+    """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers.
+
+    Raises:
+        ValueError: ``seed`` is no whole number from 0 to 2^64 - 1.
+    """
+    return torch.Generator("cpu").manual_seed(check_count(seed, "seed", at_least=0, at_most=2**64 - 1))
 
 
 def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:

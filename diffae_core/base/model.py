@@ -1,8 +1,10 @@
 """What all models have in common: a device, sizes that are saved with the weights, checkpoints."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,20 @@ class Model(nn.Module):
     """A network that knows its sizes.
 
     Attributes:
-        config: the constructor's arguments, from which :meth:`from_pretrained` builds it again.
         latents_from: the fingerprint of the autoencoder whose latents it was trained on; "" where that is not known.
     """
 
     pretrained_file: str  # the name of the shipped weights
-    config: dict
     latents_from: str = ""
+
+    @property
+    def config(self) -> dict:
+        """The constructor's arguments, from which :meth:`from_pretrained` builds it again, as Python's own numbers."""
+        return self._config
+
+    @config.setter
+    def config(self, sizes: dict) -> None:
+        self._config = {name: _as_python(size) for name, size in sizes.items()}
 
     @property
     def device(self) -> torch.device:
@@ -33,9 +42,10 @@ class Model(nn.Module):
     def _apply(self, fn, *args, **settings):
         """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` go through: another type is refused."""
         check_default_dtype()
-        if (found := fn(torch.zeros(1)).dtype) != torch.float32:
+        dtype = fn(torch.zeros(1)).dtype
+        if dtype != torch.float32:
             hint = "for faster arithmetic call it under torch.autocast, or train with TrainingConfig(bfloat16=True)"
-            raise TypeError(f"expected a {type(self).__name__} to stay float32, got {found}: {hint}")
+            raise TypeError(f"expected a {type(self).__name__} to stay float32, got {dtype}: {hint}")
         return super()._apply(fn, *args, **settings)
 
     def save_checkpoint(self, path: str | Path) -> None:
@@ -45,30 +55,36 @@ class Model(nn.Module):
             ValueError: a weight is NaN or infinite: such a model is not saved.
         """
         checkpoints.check_state(self, self.state_dict(), path)
-        contents = {"kind": type(self).__name__, "config": self.config, "weights": self.state_dict()}
-        checkpoints.save(contents | {"latents_from": self.latents_from}, path)
+        contents = {"kind": type(self).__name__, "config": self.config, "latents_from": self.latents_from}
+        checkpoints.save(contents | {"weights": plain_names(self.state_dict())}, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Load weights saved from a model of the same sizes.
+        """Load weights saved from a model of the same sizes; the model is then in eval mode.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, of another model, or of other sizes.
         """
         contents = checkpoints.load(path, type(self).__name__)
-        found = contents.get("config")
-        if found != self.config:
+        config = contents.get("config")
+        if config != self.config:
             hint = f"build the model with those sizes, or use {type(self).__name__}.from_pretrained({str(path)!r})"
-            raise ValueError(f"expected {path} to hold a model with {self.config}, got one with {found}: {hint}")
-        checkpoints.check_state(self, contents.get("weights"), path)
-        self.load_state_dict(contents["weights"])
+            raise ValueError(f"expected {path} to hold a model with {self.config}, got one with {config}: {hint}")
+        names = dict(zip(plain_names(self.state_dict()), self.state_dict()))
+        weights = plain_names(contents.get("weights"))
+        if isinstance(weights, dict):
+            weights = {names.get(name, name): weight for name, weight in weights.items()}
+        checkpoints.check_state(self, weights, path)
+        self.load_state_dict(weights)
         self.latents_from = contents.get("latents_from", "")
+        self.eval()
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device | None = None) -> Self:
         """The shipped model, or the one saved at ``path``, with its sizes read from the file, in eval mode.
 
         It is built without memory first (torch's "meta" device), and with it only if the weights in the file fit it.
+        The global random state stays as it is.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -77,7 +93,8 @@ class Model(nn.Module):
         check_default_dtype()
         path = PRETRAINED / cls.pretrained_file if path is None else Path(path).expanduser()
         contents = checkpoints.load(path, cls.__name__)
-        config, weights = contents.get("config"), contents.get("weights")
+        config: Any = contents.get("config")
+        weights: Any = plain_names(contents.get("weights"))
         try:
             checkpoints.check_sizes(config, weights, path.stat().st_size)
             with torch.device("meta") as meta:
@@ -85,7 +102,8 @@ class Model(nn.Module):
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"expected a {cls.__name__} at {path}, got a wrong configuration: {error}") from error
         checkpoints.check_state(outline, weights, path)
-        model = cls(**config, device=device)
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # the first weights are random, and overwritten
+            model = cls(**config, device=device)
         model.load_state_dict(weights)
         model.latents_from = contents.get("latents_from", "")
         return model.eval()
@@ -96,21 +114,48 @@ class Model(nn.Module):
         Raises:
             ValueError: it is another; the message says what to do.
         """
-        if self.latents_from not in ("", found := encoder_fingerprint(autoencoder)):
+        latents_from = encoder_fingerprint(autoencoder)
+        if self.latents_from not in ("", latents_from):
             raise ValueError(
                 f"expected the autoencoder that this {type(self).__name__} was trained with ({self.latents_from}), got "
-                f"another ({found}): load the pair from one folder, or train the {type(self).__name__} anew"
+                f"another ({latents_from}): load the pair from one folder, or train the {type(self).__name__} again"
             )
+
+
+@contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode for the block; then every part is back in the mode in which it was."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def plain_names(weights):
+    """Named weights without the prefix that ``torch.compile`` puts before the names of what it compiled."""
+    if not isinstance(weights, dict):
+        return weights
+    return {str(name).replace("_orig_mod.", ""): weight for name, weight in weights.items()}
+
+
+def _as_python(size):
+    """A size, or a list of them, with Python's own numbers in place of NumPy's: what a checkpoint may hold."""
+    if isinstance(size, list | tuple):
+        return tuple(_as_python(part) for part in size)
+    return size.item() if hasattr(size, "item") else size
 
 
 def fingerprint(*tensors: Tensor) -> str:
     """A short name that other numbers would not have."""
     joined = hashlib.sha256()
     for tensor in tensors:
-        joined.update(tensor.detach().cpu().contiguous().numpy())
+        joined.update(tensor.detach().cpu().contiguous().numpy().data)
     return joined.hexdigest()[:16]
 
 
-def encoder_fingerprint(autoencoder: nn.Module) -> str:
+def encoder_fingerprint(autoencoder: Any) -> str:
     """The name of an autoencoder's latents: the fingerprint of the encoder that gives them."""
     return fingerprint(*autoencoder.encoder.state_dict().values())

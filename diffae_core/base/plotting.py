@@ -1,6 +1,9 @@
-"""Tensors -> one tiled picture, a labelled picture, PNG bytes, a figure."""
+"""Tensors -> one tiled picture, a labelled picture, PNG bytes."""
 
+import functools
+import importlib.util
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from torch import Tensor
 
 from diffae_core.base.checkpoints import atomic_write
 from diffae_core.base.validation import check_count, check_tensor
+
+log = logging.getLogger("diffae_core")
 
 
 def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -27,19 +32,23 @@ def tile(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] != 1:
         raise ValueError(f"expected one or more images (N, 1, H, W), got {tuple(images.shape)}: see as_images")
     count, _, height, width = images.shape
-    columns, gap = count if columns is None else check_count(columns, "columns"), check_count(gap, "gap", 0)
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 220, np.uint8)
-    ink = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
-    for number, picture in enumerate(ink):
-        top, left = (place * (size + gap) + gap for place, size in zip(divmod(number, columns), (height, width)))
+    columns = count if columns is None else check_count(columns, "columns")
+    gap = check_count(gap, "gap", at_least=0)
+    rows = -(-count // columns)  # rounded up
+    sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap)), 220, np.uint8)
+    levels = 255 - (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()[:, 0]
+    for index, picture in enumerate(levels):
+        row, column = divmod(index, columns)
+        top = gap + row * (height + gap)
+        left = gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = picture
     return sheet
 
 
 def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
     """A uint8 ``(H, W)`` picture with each pixel ``zoom`` times as large."""
-    picture, zoom = Image.fromarray(sheet), check_count(zoom, "zoom")
+    zoom = check_count(zoom, "zoom")
+    picture = Image.fromarray(sheet)
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
@@ -68,21 +77,43 @@ def labelled_picture(
         TypeError, ValueError: no rows, not such images, or no such whole numbers.
     """
     _check_rows(rows)
-    font = ImageFont.load_default(size=14)
-    left = max((round(font.getlength(label)) + 16 for label in rows if label), default=0)
+    pen_font = font(14)
+    for label in (*rows, *columns):
+        _warn_of_missing_letters(label)
+    left = max((round(pen_font.getlength(label)) + 16 for label in rows if label), default=0)
     top = 22 if columns else 0
     sheets = [enlarge(tile(images, gap=gap), zoom) for images in rows.values()]
-    width, height = left + max(sheet.width for sheet in sheets), top + sum(sheet.height for sheet in sheets)
+    width = left + max(sheet.width for sheet in sheets)
+    height = top + sum(sheet.height for sheet in sheets)
     picture = Image.new("L", (width, height), 255)
     pen = ImageDraw.Draw(picture)
-    for place, (label, sheet) in enumerate(zip(rows, sheets)):
-        row_top = top + place * sheet.height
+    for row, (label, sheet) in enumerate(zip(rows, sheets)):
+        row_top = top + row * sheet.height
         picture.paste(sheet, (left, row_top))
-        pen.text((left - 8, row_top + sheet.height // 2), label, fill=0, font=font, anchor="rm")
+        pen.text((left - 8, row_top + sheet.height // 2), label, fill=0, font=pen_font, anchor="rm")
     step = (next(iter(rows.values())).shape[-1] + gap) * zoom
-    for place, heading in enumerate(columns):
-        pen.text((left + step * place + (step + gap * zoom) // 2, top // 2), heading, fill=0, font=font, anchor="mm")
+    for column, heading in enumerate(columns):
+        middle = left + step * column + (step + gap * zoom) // 2
+        pen.text((middle, top // 2), heading, fill=0, font=pen_font, anchor="mm")
     return picture
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with Matplotlib and has the letters of most alphabets."""
+    matplotlib = importlib.util.find_spec("matplotlib")  # found, not imported: that takes a while
+    assert matplotlib is not None and matplotlib.origin is not None
+    path = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
+
+
+@functools.cache
+def _warn_of_missing_letters(text: str) -> None:
+    """Say, once for each text, which of its letters the font shows as empty boxes."""
+    box = bytes(font(14).getmask("\U0010ffff"))
+    missing = sorted({letter for letter in text if bytes(font(14).getmask(letter)) == box})
+    if missing:
+        log.warning("the font for pictures has no %s: empty boxes stand for them; rename %r", " ".join(missing), text)
 
 
 def png_bytes(picture: Image.Image) -> bytes:
@@ -102,27 +133,6 @@ def save_png(picture: Tensor | Image.Image, path: str | Path, columns: int | Non
     picture = picture if isinstance(picture, Image.Image) else enlarge(tile(picture, columns), zoom)
     with atomic_write(path) as temporary:
         temporary.write_bytes(png_bytes(picture))
-
-
-def rows_figure(rows: dict[str, Tensor], title: str = ""):
-    """A Matplotlib figure with a labelled row of digits for each entry: ``{label: (N, 1, H, W) in [0, 1]}``.
-
-    Raises:
-        TypeError, ValueError: no rows, or not such images.
-    """
-    _check_rows(rows)
-    from matplotlib.figure import Figure  # when first used: importing the package stays quick
-
-    sheets = {label: tile(images) for label, images in rows.items()}
-    count = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(2.2 + 0.75 * count, 0.5 + 0.8 * len(rows)), dpi=120, layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    for axes, (label, sheet) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], sheets.items()):
-        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    return figure
 
 
 def _check_rows(rows: dict[str, Tensor]) -> None:

@@ -3,9 +3,10 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,11 @@ BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; docs/recipe.md compares the defaults with other settings."""
+    """How to train; docs/recipe.md compares the defaults with other settings.
+
+    Each model's recipe is one of these: ``AUTOENCODER``, ``DIFFUSION``, ``PRIOR``, ``HEAD``, ``CLASSIFIER``. To change
+    one and keep the rest of it: ``dataclasses.replace(core.DIFFUSION, epochs=10)``.
+    """
 
     epochs: float = 30  # passes over the examples; a fraction stops within a pass
     batch_size: int = 64  # examples a step
@@ -34,22 +39,35 @@ class TrainingConfig:
     seed: int = 0  # of the order of the examples, the times and the noise
 
     def __post_init__(self) -> None:
-        check_count(self.batch_size, "batch_size")
-        check_count(self.seed, "seed", at_least=0)
-        check_choice(self.learning_rate_schedule, "learning_rate_schedule", ("cosine", "constant"))
+        schedules = ("cosine", "constant")
+        checked = {
+            "batch_size": check_count(self.batch_size, "batch_size"),
+            "seed": check_count(self.seed, "seed", at_least=0, at_most=2**32 - 1),
+            "learning_rate_schedule": check_choice(self.learning_rate_schedule, "learning_rate_schedule", schedules),
+            "bfloat16": check_choice(self.bfloat16, "bfloat16", (True, False, None)),
+            "weight_decay": check_number(self.weight_decay, "weight_decay", 0, 1e12),
+        }
         for name in ("epochs", "learning_rate", "gradient_clip"):
-            check_number(getattr(self, name), name, 1e-12, 1e12)
-        for name, high in (("warmup", 1 - 1e-9), ("weight_decay", 1e12), ("ema_decay", 1 - 1e-9)):
-            check_number(getattr(self, name), name, 0, high)
+            checked[name] = check_number(getattr(self, name), name, 0, 1e12, above_low=True)
+        for name in ("warmup", "ema_decay"):
+            checked[name] = check_number(getattr(self, name), name, 0, 1, below_high=True)
+        for name, value in checked.items():  # numbers of Python's own: NumPy's can't be read back from a checkpoint
+            object.__setattr__(self, name, value)
 
 
-class Record(NamedTuple):
+@dataclass(frozen=True)
+class Record:
     """What a training loop yields after each step."""
 
     step: int  # steps done, from 1
     epoch: float  # passes done
-    loss: float  # the mean over this step's batch
+    loss_tensor: Tensor  # on the model's device
     learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over this step's batch. To read it waits for the device: on a GPU, not at every step."""
+        return self.loss_tensor.item()
 
 
 class Training:
@@ -60,7 +78,7 @@ class Training:
     holds the averaged (EMA) weights; until then they are in ``ema_model``.
 
     Args:
-        model: what is trained.
+        model: what is trained: an ``nn.Module`` with a ``device`` and a ``config``.
         batch_loss: the loss of a batch, from the indices of its examples and a generator for its randomness.
         num_examples: how many examples there are.
         config: how to train.
@@ -70,46 +88,58 @@ class Training:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         batch_loss: BatchLoss,
         num_examples: int,
         config: TrainingConfig,
         data: str = "",
         finish: Callable[[], None] = lambda: None,
     ):
-        self.model, self.batch_loss, self.config, self.data, self.finish = model, batch_loss, config, data, finish
+        self.model = model
+        self.batch_loss = batch_loss
+        self.config = config
+        self.data = data
+        self.finish = finish
         self.num_examples = check_count(num_examples, "the number of training examples")
         self.steps_per_epoch = max(1, num_examples // config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.step = 0
         self.bfloat16 = has_fast_bfloat16(model.device) if config.bfloat16 is None else config.bfloat16
-        if self.bfloat16 and model.device.type == "cpu":  # where bfloat16's group norm is slow with channels last
-            model.to(memory_format=torch.contiguous_format)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.ema_model = copy.deepcopy(model).eval().requires_grad_(False)  # the one to sample with during the run
+        self._shuffled_epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return self.total_steps
 
     def __iter__(self) -> Iterator[Record]:
         self.model.train()
-        while self.step < self.total_steps:
-            learning_rate = self._set_learning_rate()
-            generator = seeded(self.config.seed * 1_000_003 + self.step)
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bfloat16):
-                loss = self.batch_loss(self._batch(), generator)
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-            self.optimizer.step()
-            self._update_ema()
-            self.step += 1
-            yield Record(self.step, self.step / self.steps_per_epoch, loss.item(), learning_rate)
+        # On a CPU, bfloat16's group norm is slow with channels last.
+        with contiguous(self.model, self.bfloat16 and self.model.device.type == "cpu"):
+            while self.step < self.total_steps:
+                learning_rate = self._set_learning_rate()
+                loss = self._train_on_batch()
+                self.step += 1
+                yield Record(self.step, self.step / self.steps_per_epoch, loss, learning_rate)
         self.model.load_state_dict(self.ema_model.state_dict())
         self.model.eval()
         self.finish()
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()  # also for a caller under no_grad
+    def _train_on_batch(self) -> Tensor:
+        """One step of the optimizer and of the averaged weights; returns the loss."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bfloat16):
+            loss = self.batch_loss(self._batch(), self._step_generator())
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self._update_ema()
+        return loss.detach()
 
     def _set_learning_rate(self) -> float:
         """A straight rise, then half a cosine down: a function of the step alone, so that resuming needs no state."""
@@ -123,18 +153,33 @@ class Training:
             group["lr"] = learning_rate
         return learning_rate
 
+    def _step_generator(self) -> torch.Generator:
+        """Where a step's randomness comes from: other numbers for each step and, up to a million steps, each seed."""
+        return seeded(self.config.seed * 1_000_003 + self.step)
+
     def _batch(self) -> Tensor:
-        """The indices of this step's examples: each epoch shuffles anew, with a seed of its own."""
-        epoch, place = divmod(self.step, self.steps_per_epoch)
-        order = torch.randperm(self.num_examples, generator=seeded(self.config.seed + 7_368_787 * (epoch + 1)))
-        return order[place * self.config.batch_size :][: self.config.batch_size]
+        """The indices of this step's examples; each epoch has an order of its own."""
+        epoch, batch = divmod(self.step, self.steps_per_epoch)
+        if epoch != self._shuffled_epoch:
+            generator = seeded(self.config.seed + 7_368_787 * (epoch + 1))  # far from the seeds of other runs
+            self._order = torch.randperm(self.num_examples, generator=generator, device="cpu")
+            self._shuffled_epoch = epoch
+        return self._order[batch * self.config.batch_size :][: self.config.batch_size]
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        """Average the weights; early on over fewer steps, so that the first, untrained ones are soon forgotten."""
-        decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10)) if self.step else 0.0
-        for average, now in zip(self.ema_model.state_dict().values(), self.model.state_dict().values()):
-            average.lerp_(now, 1 - decay) if average.is_floating_point() else average.copy_(now)
+        """Average the weights: ``average = decay * average + (1 - decay) * weights``.
+
+        The decay rises to the configuration's, so that the first, untrained weights are soon forgotten.
+        """
+        decay = 0.0
+        if self.step > 0:
+            decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10))
+        for average, weight in zip(self.ema_model.state_dict().values(), self.model.state_dict().values()):
+            if average.is_floating_point():
+                average.lerp_(weight, 1 - decay)
+            else:
+                average.copy_(weight)  # a count
 
     def _identity(self) -> dict:
         """What a saved run and the one that goes on with it must have in common."""
@@ -169,8 +214,9 @@ class Training:
         contents = checkpoints.load(path, "training")
         for name, value in self._identity().items():
             if contents.get(name) != value:
-                hint = "resume with the options it was started with, or start anew in another folder"
-                raise ValueError(f"expected the run in {path} to have {name} {value}, got {contents.get(name)}: {hint}")
+                wanted, got = _difference(value, contents.get(name))
+                hint = "resume with the options it was started with, or start again in another folder"
+                raise ValueError(f"expected the run in {path} to have {name} {wanted}, got {got}: {hint}")
         checkpoints.check_state(self.model, contents.get("weights"), path)
         checkpoints.check_state(self.ema_model, contents.get("ema"), path)
         try:
@@ -181,3 +227,25 @@ class Training:
         self.model.load_state_dict(contents["weights"])
         self.ema_model.load_state_dict(contents["ema"])
         self.step = step
+
+
+@contextmanager
+def contiguous(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """If ``wanted``, all weights in the plain order of memory for the block; then each as it was before."""
+    channels_last = [weight for weight in model.parameters() if weight.ndim == 4 and not weight.is_contiguous()]
+    channels_last = channels_last if wanted else []
+    for weight in channels_last:
+        weight.data = weight.data.contiguous()
+    try:
+        yield
+    finally:
+        for weight in channels_last:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _difference(wanted, got) -> tuple:
+    """Two values, or of two configurations only what differs."""
+    if not (isinstance(wanted, dict) and isinstance(got, dict)):
+        return wanted, got
+    names = [name for name in {**wanted, **got} if wanted.get(name) != got.get(name)]
+    return tuple({name: values[name] for name in names if name in values} for values in (wanted, got))

@@ -1,6 +1,7 @@
 """Checks of what users hand in, called once where they do: an error says what came, what was wanted, what to do."""
 
 import numbers
+import sys
 import warnings
 
 import torch
@@ -55,7 +56,7 @@ def check_images(images: Tensor, size: int = 28, noisy: bool = False) -> Tensor:
             warnings.warn(
                 f"images have values from {low:.2f} to {high:.2f}, outside [0, 1]: the models were trained on [0, 1], "
                 "so what they give for these is a guess. This is said once.",
-                stacklevel=3,
+                stacklevel=_levels_to_the_caller(),
             )
     return images
 
@@ -129,28 +130,37 @@ def check_values(value: float | Tensor, count: int, device: torch.device, name: 
     return values.to(device).expand(count)
 
 
-def check_count(value: int, name: str, at_least: int = 1, multiple_of: int = 1) -> int:
-    """Return ``value`` if it is a whole number of at least ``at_least``; a ValueError otherwise."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < at_least or value % multiple_of:
+def check_count(value: int, name: str, at_least: int = 1, multiple_of: int = 1, at_most: int | None = None) -> int:
+    """Return ``value`` as an int if it is a whole number of at least ``at_least``; a ValueError otherwise."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < at_least or value % multiple_of or (at_most is not None and value > at_most):
+        allowed = f"{at_least} or more" if at_most is None else f"{at_least} to {at_most}"
         multiple = f", a multiple of {multiple_of}" if multiple_of > 1 else ""
-        raise ValueError(f"expected {name} to be a whole number of {at_least} or more{multiple}, got {_shown(value)}")
+        raise ValueError(f"expected {name} to be a whole number of {allowed}{multiple}, got {_shown(value)}")
     return int(value)
 
 
-def check_number(value: float, name: str, low: float, high: float) -> float:
-    """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError."""
+def check_number(
+    value: float, name: str, low: float, high: float, above_low: bool = False, below_high: bool = False
+) -> float:
+    """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError.
+
+    With ``above_low`` or ``below_high`` that end is not allowed itself.
+    """
     number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
-    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not low <= number <= high:
-        raise ValueError(f"expected {name} to be a number from {low:g} to {high:g}, got {_shown(number)}")
+    is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    if not is_number or not low <= number <= high or (above_low and number == low) or (below_high and number == high):
+        to = "and below" if below_high else "and up to" if above_low else "to"
+        allowed = f"{'above' if above_low else 'from'} {low:g} {to} {high:g}"
+        raise ValueError(f"expected {name} to be a number {allowed}, got {_shown(number)}")
     return float(number)
 
 
-def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
-    """Return ``value`` if it is one of ``choices``; a ValueError otherwise."""
+def check_choice(value, name: str, choices: tuple):
+    """Return the one of ``choices`` that ``value`` is; a ValueError otherwise."""
     if value not in choices:
         raise ValueError(f"expected {name} to be one of {choices}, got {_shown(value)}")
-    return value
+    return choices[choices.index(value)]
 
 
 def check_generator(generator: torch.Generator | None) -> torch.Generator | None:
@@ -167,6 +177,14 @@ def _check_float32(tensor: Tensor, wanted: str, hint: str) -> Tensor:
     if isinstance(tensor, Tensor) and tensor.dtype != torch.float32:
         raise ValueError(f"{wanted} {_dtype(tensor)}: convert with {hint}")
     return check_tensor(tensor, wanted)
+
+
+def _levels_to_the_caller() -> int:
+    """How many calls up, for ``warnings.warn``, the first code is that is neither this package's nor torch's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("diffae_core", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -5,12 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffae_core.base.devices import choose_device
-from diffae_core.base.model import Model, fingerprint
+from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_images, check_labels
 from diffae_core.data.digits import Digits, check_digits
 from diffae_core.data.pictures import as_images
 
+# The recipe of the shipped classifier.
+CLASSIFIER = TrainingConfig(epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02)
 MOST_SHIFT = 3  # pixels, by which training images are moved
 
 
@@ -32,7 +34,8 @@ class DigitClassifier(Model):
             "num_classes": check_count(num_classes, "num_classes", at_least=2),
             "image_size": check_count(image_size, "image_size", at_least=8),
         }
-        self.num_classes, self.image_size = num_classes, image_size
+        self.num_classes = self.config["num_classes"]
+        self.image_size = self.config["image_size"]
         self.features = nn.Sequential(  # (N, 1, 28, 28)
             *self._layer(1, 32, stride=1),
             *self._layer(32, 32, stride=2),  # (N, 32, 14, 14)
@@ -42,7 +45,7 @@ class DigitClassifier(Model):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (N, 128): the penultimate features
         )
-        self.classifier = nn.Linear(self.feature_dim, num_classes)
+        self.classifier = nn.Linear(self.feature_dim, self.num_classes)
         self.to(choose_device(device))
 
     @staticmethod
@@ -56,10 +59,14 @@ class DigitClassifier(Model):
 
     @torch.no_grad()
     def classify(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-        """Penultimate features ``(N, 128)`` and predicted labels ``(N,)`` of images in [0, 1], on the CPU."""
+        """Penultimate features ``(N, 128)`` and predicted labels ``(N,)`` of images in [0, 1], on the CPU.
+
+        In eval mode, whatever the model's own mode is.
+        """
         parts = check_images(images, self.image_size).split(check_count(batch_size, "batch_size"))
-        features = torch.cat([self.features(part.to(self.device)) for part in parts])
-        return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
+        with in_eval_mode(self):
+            features = torch.cat([self.features(part.to(self.device)) for part in parts])
+            return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """The share of images ``(N, 1, 28, 28)`` classified as their labels ``(N,)``, in percent."""
@@ -71,9 +78,7 @@ class DigitClassifier(Model):
 def train_classifier(
     model: DigitClassifier,
     digits: Digits,
-    config: TrainingConfig = TrainingConfig(
-        epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02
-    ),
+    config: TrainingConfig = CLASSIFIER,
 ) -> Training:
     """A run that teaches the classifier, each batch moved by up to 3 pixels; labels smoothed by 0.05.
 
@@ -81,12 +86,16 @@ def train_classifier(
         TypeError, ValueError: no digits of the model's size, or labels outside its classes.
     """
     check_labels(check_digits(digits, model.image_size).labels, len(digits), model.num_classes)
+    pixels = digits.pixels.to(model.device)
+    all_labels = digits.labels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        right, down = torch.randint(0, 2 * MOST_SHIFT + 1, (2,), generator=generator).tolist()
-        padded = F.pad(as_images(digits.pixels[index]), (MOST_SHIFT,) * 4)
+        index = index.to(pixels.device)
+        shifts = torch.randint(0, 2 * MOST_SHIFT + 1, (2,), generator=generator, device=generator.device)
+        right, down = shifts.tolist()
+        padded = F.pad(as_images(pixels[index]), (MOST_SHIFT,) * 4)
         images = padded[:, :, down : down + model.image_size, right : right + model.image_size]
-        labels = digits.labels[index].to(model.device)
-        return F.cross_entropy(model(images).float(), labels, label_smoothing=0.05)
+        logits = model.classifier(model.features(images))  # nothing is checked: on a GPU that would wait at every step
+        return F.cross_entropy(logits.float(), all_labels[index], label_smoothing=0.05)
 
-    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels))
+    return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels, digits.labels))

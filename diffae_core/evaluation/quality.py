@@ -9,7 +9,7 @@ from torch import Tensor
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.base.devices import random_normal, seeded
 from diffae_core.base.validation import check_count, check_generator, check_images, check_latents, check_times
-from diffae_core.data.digits import Digits
+from diffae_core.data.digits import Digits, check_digits
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.evaluation.classifier import DigitClassifier
 from diffae_core.evaluation.metrics import frechet_distance, precision_recall
@@ -28,17 +28,17 @@ def quality(
     autoencoder: SimpleAutoencoder,
     model: DiffusionModel,
     classifier: DigitClassifier,
-    test: Digits,
     train: Digits,
+    test: Digits,
     seed: int = 0,
     progress: Callable = iter,
 ) -> dict[str, float]:
-    """Measure how well digits come back from their latents, exact ones and noisy ones, at 20 steps, random x_T, eta 0.
+    """Measure how well digits come back from their latents, exact ones and noisy ones, from random x_T at eta 0.
 
     Args:
         autoencoder, model, classifier: trained.
-        test: held-out digits to decode again, N of them.
         train: N or more training digits, for the reference: how far real digits are from real digits.
+        test: held-out digits to decode again, N of them, 6 or more.
         seed: of x_T and the noise on the latents.
         progress: wraps the list of samplings, as ``tqdm`` does.
 
@@ -46,9 +46,12 @@ def quality(
         The name of each metric, and its value.
 
     Raises:
-        TypeError, ValueError: no Digits, or fewer of ``train`` than of ``test``.
+        TypeError, ValueError: no Digits of the autoencoder's size, too few, or fewer of ``train`` than of ``test``.
     """
-    images, count = test.images, len(test)
+    for digits in (train, test):
+        check_digits(digits, autoencoder.image_size)
+    images = test.images
+    count = check_count(len(test), "the number of test digits", at_least=6)  # precision looks at five neighbours
     if len(train) < count:
         raise ValueError(f"expected {count} or more training digits for the reference, got {len(train)}: take more")
     latents = in_batches(autoencoder.encode, images)

@@ -2,14 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL, all_equal
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import diffae_core as core
-from diffae_core.base.devices import has_fast_bfloat16
+from diffae_core.base import validation
 
 KINDS = [core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior, core.DigitClassifier]
 
@@ -92,70 +91,61 @@ def test_unknown_device(name):
         core.DiffusionModel(**{**SMALL, "device": name})
 
 
-def test_devices():
-    assert core.choose_device("cpu") == torch.device("cpu")
-    assert core.choose_device() == core.choose_device("auto")
+def test_seeds():
     assert torch.equal(
         torch.rand(3, generator=core.seeded(4)), torch.rand(3, generator=torch.Generator().manual_seed(4))
     )
+    core.seeded(np.int64(2**63 - 1))
+    for wrong in ("a", -1, 0.5, None, True, 2**64):
+        with pytest.raises(ValueError, match="expected seed to be a whole number of 0 to"):
+            core.seeded(wrong)
 
 
-@pytest.mark.parametrize("built_in", [True, False])
-def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch, built_in):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": built_in}, raising=False)
-    assert has_fast_bfloat16(torch.device("cpu")) is built_in
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes_from_numpy_are_saved_as_pythons_own(kind, small, tmp_path):
+    sizes = {
+        name: np.array(size) if isinstance(size, tuple) else np.int64(size) for name, size in small[kind].config.items()
+    }
+    model = kind(**sizes, device="cpu")
+    model.save_checkpoint(tmp_path / "model.pt")
+    loaded = kind.from_pretrained(tmp_path / "model.pt", device="cpu")
+    assert loaded.config == model.config and all_equal(loaded.state_dict(), model.state_dict())
 
 
-class OnMPS(torch.Tensor):
-    """A tensor that, like one on Apple's MPS, has to go to the CPU before it can be float64 or a decomposed matrix."""
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.cpu:
-            return args[0].as_subclass(torch.Tensor)
-        found = super().__torch_function__(function, types, args, kwargs or {})
-        assert getattr(found, "dtype", None) not in (torch.float64, torch.complex64, torch.complex128), function
-        return found
-
-
-def test_metrics_leave_mps_before_they_use_float64():
-    real, generated = torch.randn(2, 40, 6, generator=core.seeded(0))
-    metrics = core.metrics.frechet_distance, core.metrics.precision_recall, core.metrics.nearest_distances
-    for metric in metrics:
-        found, wanted = metric(real.as_subclass(OnMPS), generated.as_subclass(OnMPS)), metric(real, generated)
-        torch.testing.assert_close(found, wanted)
-    with pytest.raises(AssertionError):
-        real.as_subclass(OnMPS).double()
+@pytest.mark.parametrize("kind", KINDS)
+def test_loading_leaves_eval_mode_and_the_callers_random_numbers(kind, small, tmp_path):
+    small[kind].save_checkpoint(tmp_path / "model.pt")
+    fresh = kind(**small[kind].config, device="cpu").train()
+    before = torch.get_rng_state()
+    fresh.load_checkpoint(tmp_path / "model.pt")
+    kind.from_pretrained(tmp_path / "model.pt", device="cpu")
+    assert not any(part.training for part in fresh.modules())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-class NoFloat64(TorchDispatchMode):
-    """Refuses every operation that gives float64: what would fail on MPS."""
+def test_a_compiled_network_is_saved_under_its_own_names(small_model, tmp_path):
+    before = {name: weight.clone() for name, weight in small_model.state_dict().items()}
+    small_model.network = torch.compile(small_model.network)
+    small_model.save_checkpoint(tmp_path / "model.pt")
+    assert all_equal(core.DiffusionModel.from_pretrained(tmp_path / "model.pt", device="cpu").state_dict(), before)
+    torch.nn.init.zeros_(small_model.network.stem.bias)
+    small_model.load_checkpoint(tmp_path / "model.pt")
+    assert torch.equal(small_model.network.stem.bias, before["network.stem.bias"])
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        found = function(*args, **kwargs or {})
-        assert all(t.dtype != torch.float64 for t in tree_leaves(found) if isinstance(t, torch.Tensor)), function
-        return found
 
-
-def test_models_and_trainings_need_no_float64(small_autoencoder, small_model, small_prior, sample):
-    digits, config = sample.spaced(16), core.TrainingConfig(epochs=1, batch_size=16)
-    with NoFloat64():
-        for run in (
-            core.train_autoencoder(small_autoencoder, digits, config),
-            core.train_diffusion(small_model, digits, small_autoencoder, config),
-            core.train_jointly(small_model, digits, small_autoencoder, config),
-            core.train_latent_prior(small_prior, digits, small_autoencoder, config),
-        ):
-            assert len(list(run)) == 1
-        latents = small_autoencoder.encode_dataset(digits).tensors[0]
-        noisy, _ = small_model.add_noise(digits.images, 0.5)
-        small_model.denoise_with_latent(noisy, latents, 0.5, 2, eta=1.0, latent_noise=1.0)
-        small_model.invert(digits.images, latents, 2, corrections=1, spacing="quadratic")
-        small_model.generate(small_prior.refine(small_prior.sample_latents(2, guidance=2.0, num_steps=2)), 2)
-        head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
-        core.clue(latents[:2], head, steps=2, decoder=small_autoencoder.decode)
-        with pytest.raises(AssertionError):
-            latents.double()
+def test_the_warning_of_a_range_points_to_the_callers_line(small_autoencoder, small_model, monkeypatch):
+    images = torch.full((2, 1, 28, 28), 2.0)
+    calls = (
+        lambda: small_autoencoder.encode(images),
+        lambda: small_autoencoder(images),
+        lambda: small_model.add_noise(images),
+        lambda: core.DigitClassifier(device="cpu").classify(images),
+    )
+    for call in calls:
+        monkeypatch.setattr(validation, "_warned_about_range", False)
+        with pytest.warns(UserWarning, match="outside") as caught:
+            call()
+        assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("convert", [lambda m: m.double(), lambda m: m.bfloat16(), lambda m: m.to(torch.float16)])

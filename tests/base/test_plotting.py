@@ -1,5 +1,4 @@
 import io
-import warnings
 
 import numpy as np
 import pytest
@@ -30,8 +29,7 @@ def test_tile_puts_each_digit_in_its_place_and_clips_what_is_out_of_range():
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4), (2, 3, 4, 4)])
 def test_what_is_no_row_of_images_is_refused(shape):
     images = torch.zeros(shape)
-    drawers = core.labelled_png, core.plotting.rows_figure, lambda rows: core.plotting.tile(rows["a"])
-    for draw in drawers:
+    for draw in (core.labelled_png, lambda rows: core.plotting.tile(rows["a"])):
         with pytest.raises(ValueError, match="one or more images"):
             draw({"a": images})
         with pytest.raises(ValueError, match="NaN or infinity"):
@@ -61,14 +59,13 @@ def test_labelled_png_places_digits_beside_their_labels():
     assert (picture[22:, : left - 8] < 128).any() and (picture[:22, left:] < 128).any()  # label and heading
 
 
-def test_a_figure_leaves_matplotlib_as_it_was():
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rows = {"first": torch.rand(4, 1, 28, 28), "second": torch.ones(2, 1, 28, 28)}
-        figure = core.plotting.rows_figure(rows, "title")
-        figure.canvas.draw()
-    assert [axes.get_ylabel() for axes in figure.axes] == ["first", "second"] and figure.get_suptitle() == "title"
-    assert (figure.axes[1].images[0].get_array()[2:-2, 2:30] == 0).all() and dict(matplotlib.rcParams) == before
+def test_names_in_other_alphabets_are_drawn_and_a_missing_letter_is_named(caplog):
+    rows = {name: torch.zeros(1, 1, 4, 4) for name in ("привет", "été", "ш", "ж")}
+    picture = opened(core.labelled_png(rows, zoom=8))
+    labels = [picture[top : top + 64, :-64] for top in (2 * 64, 3 * 64)]
+    assert not caplog.text and (labels[0] != labels[1]).any(), "two letters, not twice the same box"
+    for _ in range(2):
+        core.labelled_png({"あ and 7": torch.zeros(1, 1, 4, 4)})
+    assert [record.getMessage() for record in caplog.records] == [
+        "the font for pictures has no あ: empty boxes stand for them; rename 'あ and 7'"
+    ]

@@ -34,7 +34,7 @@ ENTRIES = {
     "accuracy": (lambda x, y: torch.tensor(CLASSIFIER.accuracy(x, y)), (IMAGES, LABELS)),
     "sample_predict_z": (lambda z: HEAD.sample_predict_z(z, 3, core.seeded(0)), (LATENTS,)),
     "decompose_entropy": (core.decompose_entropy, (PROBABILITIES,)),
-    "clue": (lambda z: core.clue(z, HEAD, steps=2)[0], (LATENTS,)),
+    "clue": (lambda z: core.clue(z, HEAD, num_steps=2)[0], (LATENTS,)),
     "class_directions": (core.class_directions, (LATENTS, LABELS)),
     "principal_directions": (lambda z: core.principal_directions(z, 3), (LATENTS,)),
     "loss_by_time": (

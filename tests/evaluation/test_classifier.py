@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from conftest import all_equal
 
 import diffae_core as core
 
@@ -23,12 +26,23 @@ def test_accuracy_is_a_share_in_percent(classifier, held_out):
     assert classifier.accuracy(digits.images, wrong) == 80
 
 
+def test_measuring_is_in_eval_mode_and_changes_nothing(classifier, held_out):
+    digits = held_out.subset(held_out.labels == 1)
+    accuracy = classifier.accuracy(digits.images, digits.labels)
+    training = core.DigitClassifier(device="cpu")
+    training.load_state_dict(classifier.state_dict())
+    training.features[1].eval()
+    modes = [part.training for part in training.modules()]
+    before = {name: value.clone() for name, value in training.state_dict().items()}
+    assert training.accuracy(digits.images, digits.labels) == accuracy >= 95
+    assert training.accuracy(digits.images[:1], digits.labels[:1]) == 100
+    assert all_equal(training.state_dict(), before) and [part.training for part in training.modules()] == modes
+
+
 def test_a_small_classifier_learns(sample, held_out):
     torch.manual_seed(0)
     model = core.DigitClassifier(device="cpu")
-    for _ in core.train_classifier(
-        model, sample.spaced(500), core.TrainingConfig(6, 50, 4e-3, warmup=0.2, ema_decay=0.9)
-    ):
+    for _ in core.train_classifier(model, sample.spaced(500), replace(core.CLASSIFIER, batch_size=50, ema_decay=0.9)):
         pass
     digits = held_out.spaced(200)
     assert model.accuracy(digits.images, digits.labels) > 50

@@ -1,20 +1,22 @@
 import pytest
 import torch
+from conftest import SMALL
 
 import diffae_core as core
 
 
-class Copies:
-    """In the diffusion model's place: it decodes as the autoencoder does."""
+class Copies(core.DiffusionModel):
+    """It decodes as the autoencoder does."""
 
     def __init__(self, autoencoder):
+        super().__init__(**SMALL)
         self.generate = lambda latents, generator: autoencoder.decode(latents)
 
 
 def test_quality_of_a_decoder_that_is_known(autoencoder, classifier, sample, held_out):
     test, train, wrapped = held_out.spaced(100), sample.spaced(120), []
     found = core.quality(
-        autoencoder, Copies(autoencoder), classifier, test, train, progress=lambda rows: wrapped.append(rows) or rows
+        autoencoder, Copies(autoencoder), classifier, train, test, progress=lambda rows: wrapped.append(rows) or rows
     )
     assert len(wrapped) == 1 and len(wrapped[0]) == 4
     for metric in ("accuracy, %", "mean squared error"):
@@ -37,7 +39,13 @@ def test_quality_of_a_decoder_that_is_known(autoencoder, classifier, sample, hel
 
 def test_the_reference_needs_as_many_training_digits(autoencoder, model, classifier, held_out):
     with pytest.raises(ValueError, match="expected 20 or more training digits for the reference, got 10"):
-        core.quality(autoencoder, model, classifier, held_out.spaced(20), held_out.spaced(10))
+        core.quality(autoencoder, model, classifier, held_out.spaced(10), held_out.spaced(20))
+    with pytest.raises(ValueError, match="the number of test digits to be a whole number of 6 or more, got 5"):
+        core.quality(autoencoder, model, classifier, held_out.spaced(10), held_out.spaced(5))
+    for wrong in (held_out.images, None, [*held_out.spaced(20)]):
+        for parts in ((held_out, wrong), (wrong, held_out)):
+            with pytest.raises(TypeError, match="expected Digits"):
+                core.quality(autoencoder, model, classifier, *parts)
 
 
 def test_the_model_uses_its_latents_at_every_time(autoencoder, model, held_out):
