@@ -191,6 +191,8 @@ def save_samples(plan: Plan, model: Any, epoch: int) -> None:
     """Digits decoded during the training of the diffusion model, always the same ones from the same noise."""
     latents = plan.models["autoencoder"].encode_dataset(plan.train.subset(slice(0, 64))).tensors[0]
     samples = model.generate(latents, plan.options.num_steps, generator=core.seeded(plan.options.seed))
+    if plan.train.paper > 0.5:  # save_png inverts MNIST, whose paper is black; these are black on white already
+        samples = 1 - samples
     path = plan.folder / "samples" / f"epoch_{epoch:03d}.png"
     core.plotting.save_png(samples, path, columns=16)
     plan.written.append(path)

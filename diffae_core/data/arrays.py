@@ -108,7 +108,7 @@ def _numbers_of_names(labels, names: Sequence) -> Tensor:
     number = {name: index for index, name in enumerate(map(str, names))}
     if unknown := sorted(set(labels) - number.keys()):
         raise ValueError(f"expected labels from {list(names)}, got {unknown[:5]}: name all classes, or none")
-    return torch.tensor([number[label] for label in labels])
+    return torch.tensor([number[label] for label in labels], dtype=torch.int64)
 
 
 def _labels_by_key(labels, names: dict) -> tuple[Tensor, list[str]]:

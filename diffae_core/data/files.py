@@ -95,7 +95,7 @@ def _npz_parts(path: Path) -> dict[str, list]:
                 if (place := _place(key)) is None:
                     left_out.append(key)
                 elif place in arrays:
-                    raise ValueError(f"both {arrays[place][0]} and {key} may be the {place[0]} part")
+                    raise ValueError(f"both {arrays[place][0]} and {key} are called like the {place[0]} part's")
                 else:
                     arrays[place] = key, archive[key]
             keys = sorted(archive.files)

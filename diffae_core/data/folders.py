@@ -14,7 +14,7 @@ PICTURES += (".pgm", ".ppm", ".pbm", ".pnm", ".tga", ".jp2")
 SYSTEM_FOLDERS = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 PARTS = {
     "train": {"train", "training"},
-    "validation": {"val", "valid", "validation", "dev", "development"},
+    "validation": {"val", "valid", "validation", "dev", "development", "eval", "evaluation"},
     "test": {"test", "testing"},
 }
 FILLERS = {"set", "data", "image", "images", "picture", "pictures"}  # words that say nothing in a folder's name
@@ -84,12 +84,16 @@ def pictures_by_class(path: Path) -> dict[str, list[Path]]:
     """The pictures of each class by the name of its folder; those of a folder without folders as of class "".
 
     Raises:
-        ValueError: a class has none.
+        ValueError: a class has none, or has a training and a test part.
     """
     classes = sub_folders(path)
-    left_out = [entry for entry in path.iterdir() if entry.is_file() and is_picture(entry.name)] if classes else []
+    beside = path.iterdir() if classes else ()
+    left_out = [entry for entry in beside if not entry.exists() or (entry.is_file() and is_picture(entry.name))]
     files: dict[str, list[Path]] = {}
     for folder in classes or [path]:
+        if part_folders(folder):
+            hint = f"lay the classes into the parts, as in train/{folder.name}, or take the parts together"
+            raise ValueError(f"expected pictures of one class in {folder}, got parts of a set: {hint}")
         pictures, others = files_in(folder)
         if not pictures:
             hint = "lay pictures into one sub-folder for each class, or all into one folder without sub-folders"
@@ -97,7 +101,9 @@ def pictures_by_class(path: Path) -> dict[str, list[Path]]:
         files[folder.name if classes else ""] = pictures
         left_out += others
     if left_out:
-        text = "Left out %d files such as %s: only PNG, JPEG, TIFF and the like are read, from the folders of classes"
+        text = (
+            "Left out %d file(s), such as %s: only PNG, JPEG, TIFF and the like are read, from the folders of classes"
+        )
         log.warning(text, len(left_out), left_out[0])
     return files
 

@@ -36,6 +36,8 @@ def read_digit(file, like: Digits | None = None) -> Tensor:
         ValueError: not a picture, or nothing is drawn on it.
     """
     if like is not None:
+        if not len(check_digits(like)):
+            raise ValueError("expected digits whose look the picture gets, got none: give some of the set")
         size = check_digits(like, like.pixels.shape[-1]).pixels.shape[-1]
         scaled = torch.from_numpy(fit_square(open_grey(file, 4 * size), size))[None, None]
         if has_look(scaled, like):

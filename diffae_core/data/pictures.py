@@ -12,7 +12,8 @@ from torch import Tensor
 log = logging.getLogger("diffae_core")
 
 MAX_PIXELS = 80_000_000  # more is taken for a decompression bomb
-BLACK, DARK = 16, 63  # of 255: no picture is as dark as the first, and few are as dark as the second
+BLACK = 16  # of 255: no picture is as dark as this
+DARK = 64  # and few are darker than this
 
 
 def as_images(pictures) -> Tensor:
@@ -100,7 +101,7 @@ def check_levels(pixels: Tensor, tolerance: float) -> None:
 
 def warn_if_dark(brightest: float) -> None:
     """Log a warning where the brightest pixel, in [0, 1], is dark; black alone is a choice."""
-    if 0 < brightest <= DARK / 255:
+    if 0 < brightest < DARK / 255:
         text = "The brightest pixel is at %.1f%% of white: if the pictures have a smaller range, divide by its maximum"
         log.warning(text, 100 * brightest)
 

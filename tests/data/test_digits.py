@@ -433,6 +433,7 @@ def test_from_arrays_with_names_and_without_labels():
     assert core.Digits.from_arrays(IMAGES, words, ["ñandú", "cat"]).labels.tolist() == (LABELS % 2).tolist()
     from_one = core.Digits.from_arrays(IMAGES, LABELS + 1, {3: "three", 1: "one", 2: "two", 10: "ten"})
     assert from_one.names == ("one", "two", "three", "ten") and from_one.labels.tolist() == LABELS.tolist()
+    assert core.Digits.from_arrays(IMAGES[:0], [], {1: "one"}).names == ("one",)
     coded = core.Digits.from_arrays(IMAGES, words, {"ñandú": "rhea", "cat": "felis"})
     assert [coded.names[label] for label in coded.labels[:2]] == ["rhea", "felis"]
     assert core.Digits.from_arrays(IMAGES, list(map(str, range(24)))).names == tuple(map(str, range(24)))
@@ -561,8 +562,9 @@ def test_links_to_folders_are_followed_and_files_left_out_are_named(folder, tmp_
     (folder / "a" / "back").symlink_to(folder / "a")  # no picture is taken twice
     (folder / "b" / "phone.HEIC").write_bytes(b"a picture that Pillow cannot read")
     (folder / "stray.png").write_bytes(b"a picture beside the classes")
+    (folder / "c").symlink_to(folder / "nowhere")
     assert core.Digits.from_folder(folder).labels.bincount().tolist() == [15, 15]
-    assert "Left out 3 files such as " in caplog.text and "stray.png" in caplog.text
+    assert "Left out 4 file(s), such as " in caplog.text
 
 
 @pytest.mark.parametrize(("value", "mode"), [(0, "L"), (1, "L"), (16, "L"), (255, "I;16")])
@@ -733,6 +735,10 @@ def test_load_digits_takes_one_folder_for_each_part(folder, tmp_path_factory):
     shutil.rmtree(outer / "dev")
     (outer / "val").rename(outer / "car")
     assert core.load_digits(outer)[0].names == ("car", "train")  # trains are a class too
+    for part in ("train", "test"):
+        shutil.copytree(folder, outer / "bus" / part)
+    with pytest.raises(ValueError, match="one class in .*bus, got parts of a set: lay .* as in train/bus"):
+        core.load_digits(outer)
 
 
 PARTS = {f"{part}_images": IMAGES for part in ("train", "val", "test")}
@@ -773,7 +779,7 @@ def test_load_digits_says_what_is_wrong(tmp_path, caplog):
         with pytest.raises(ValueError, match="named images and labels.*got \\['.*'\\] in .*other.npz"):
             core.load_digits(tmp_path / "other.npz")
     np.savez(tmp_path / "twice.npz", images=IMAGES, x_train=IMAGES)
-    with pytest.raises(ValueError, match="both images and x_train may be the train part"):
+    with pytest.raises(ValueError, match="both images and x_train are called like the train part's"):
         core.load_digits(tmp_path / "twice.npz")
     np.savez(tmp_path / "more.npz", images=IMAGES, x_extra=IMAGES)
     assert len(core.load_digits(tmp_path / "more.npz")[0]) == 20 and "Left out x_extra in " in caplog.text

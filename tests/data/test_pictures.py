@@ -206,6 +206,8 @@ def test_a_digit_gets_the_look_of_a_set(held_out, size, is_dark):
     drawn = core.read_digit(drawing((300, 200), "white"), digits)
     wanted = with_look(core.read_digit(drawing((300, 200), "white")), digits)
     assert torch.equal(drawn, wanted) and drawn.shape == (1, 1, size, size) and drawn[0, 0, 0, 0] == is_dark
+    with pytest.raises(ValueError, match="whose look the picture gets, got none"):
+        core.read_digit(large[0], digits.subset([]))
     with pytest.raises(TypeError, match="expected Digits, got Tensor"):
         core.read_digit(large[0], digits.images)
 
