@@ -10,8 +10,8 @@ from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.panels.base import PREVIEW_STEPS, Panel, zoom_for
-from diffae_core.panels.controls import LABEL, WIDE, digit_choice, slider
+from diffae_core.panels.base import PREVIEW_STEPS, Panel
+from diffae_core.panels.controls import LABEL, WIDE, digit_choice, slider, zoom_for
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy
 
 WEIGHTS = (0.005, 0.03, 0.1, 0.3, 0.7, 1.0, 1.5)  # of the distance
