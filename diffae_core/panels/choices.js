@@ -4,7 +4,8 @@ export default {
     el.classList.add("diffae-choices");
     el.setAttribute("role", "radiogroup");
     el.setAttribute("aria-label", model.get("description"));
-    el.append(`${model.get("description")}. ${model.get("tooltip")}:`, document.createElement("br"));
+    const caption = Object.assign(document.createElement("div"), { textContent: model.get("description") });
+    el.append(caption);
     const name = `diffae-${Math.random()}`; // of this group alone
     const choices = model.get("options").map(([text, value]) => {
       const input = Object.assign(document.createElement("input"), { type: "radio", name });

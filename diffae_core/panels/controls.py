@@ -39,7 +39,7 @@ class PictureChoice(anywidget.AnyWidget):
 
     _esm = HERE / "choices.js"
     description = traitlets.Unicode().tag(sync=True)
-    tooltip = traitlets.Unicode().tag(sync=True)
+    tooltip = traitlets.Unicode()
     options = traitlets.List().tag(sync=True)
     pictures = traitlets.List().tag(sync=True)
     value = traitlets.Int().tag(sync=True)

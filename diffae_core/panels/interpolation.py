@@ -1,24 +1,20 @@
 """Appendix A1: between two digits, on the straight line of their latents or on the arc of their handwritings."""
 
-import html
-from pathlib import Path
-
 import ipywidgets as w
 import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.base.plotting import enlarge, labelled_picture, png_bytes, stack, tile
+from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits, check_digits
-from diffae_core.demo import save_gif
 from diffae_core.diffusion import NUM_STEPS, DiffusionModel
 from diffae_core.latents import lerp, slerp
-from diffae_core.panels.base import PREVIEW_STEPS, Panel, new_path
+from diffae_core.panels.base import PREVIEW_STEPS, Panel
 from diffae_core.panels.controls import another_class, choice, digit_choice, slider, zoom_for
 from diffae_core.prior import LatentPrior
 
 LINE, ARC = "straight line of latents", "arc of handwritings"
-SHOWN, GIF_FRAMES = 9, 25
+SHOWN = 9  # frames in the strip
 
 
 class InterpolationPanel(Panel):
@@ -31,7 +27,6 @@ class InterpolationPanel(Panel):
         autoencoder, model: trained ones.
         digits: the digits to choose from.
         prior: it knows handwritings; None leaves out the arc.
-        folder: where the GIF is saved.
     """
 
     previews = True
@@ -43,11 +38,10 @@ class InterpolationPanel(Panel):
         model: DiffusionModel,
         digits: Digits,
         prior: LatentPrior | None = None,
-        folder: str | Path = ".",
     ):
         model.check_latents_from(autoencoder)
         check_digits(digits, model.image_size)
-        self.model, self.images, self.folder = model, digits.images, Path(folder)
+        self.model, self.images = model, digits.images
         self.prior = prior
         if prior is not None:
             prior.check_latents_from(autoencoder)
@@ -61,9 +55,6 @@ class InterpolationPanel(Panel):
             "share": slider(w.FloatSlider, "second's share", 0.5, 0, 1, 0.02, "0: the first digit; 1: the second"),
         }
         super().__init__(controls, [["first", "second"], ["way", "share"]], played="share")
-
-    def extra_buttons(self) -> list[w.Widget]:
-        return [self.button("Save as GIF", "film", "From the first digit to the second and back", self.save_gif)]
 
     def idle(self, **_) -> set[str]:
         return set() if self.prior else {"way"}
@@ -100,11 +91,3 @@ class InterpolationPanel(Panel):
         headings = tuple(f"{share:.0%}" for share in torch.linspace(0, 1, SHOWN).tolist())
         strip = labelled_picture({"": self.strip(first, second, way, steps)}, headings, zoom_for(tiles, 84))
         return png_bytes(stack(large, strip))
-
-    def save_gif(self) -> None:
-        """Write the interpolation with the present settings, there and back."""
-        state = {name: self.state[name] for name in ("first", "second", "way")}
-        images = self.between(**state, shares=torch.linspace(0, 1, GIF_FRAMES))
-        frames = [enlarge(tile(image[None]), zoom_for(image, 224)) for image in images]
-        path = save_gif([*frames, *reversed(frames)], new_path(self.folder, "interpolation_{}.gif"))
-        self.message.value = f"saved as {html.escape(str(path))}"

@@ -77,8 +77,8 @@ class Playground(OwnDigitsPanel):
             "digit": digit_choice("digit", digits, 0),
             "own": choice("label", [("unknown", UNKNOWN), *options], own, "the handwriting depends on it: correct it"),
             "label": PictureChoice(
-                description="The digit as each class, in the same handwriting",
-                tooltip="Choose one",
+                description="The digit as each class, in the same handwriting. Choose one:",
+                tooltip="Which class the result has",
                 options=options,
                 value=target,
             ),
