@@ -55,7 +55,11 @@ class CluePanel(Panel):
     def _paths(self, z0: Tensor) -> dict[float, Tensor]:
         """For each weight the latents at each step of CLUE, ``(PATH_STEPS + 1, N, latent_dim)``."""
         starts, weights = z0.repeat(len(WEIGHTS), 1), torch.tensor(WEIGHTS).repeat_interleave(len(z0))
-        settings = {"steps": PATH_STEPS, "predict": lambda z: self.head.sample_predict_z(z, 50, seeded(0))}
+        settings = {
+            "num_steps": PATH_STEPS,
+            "keep_path": True,
+            "predict": lambda z: self.head.sample_predict_z(z, 50, seeded(0)),
+        }
         _, history = clue(starts, distance_weight=weights, **settings)
         return dict(zip(WEIGHTS, history["latents"].cpu().split(len(z0), dim=1)))
 

@@ -4,12 +4,11 @@ import base64
 
 import ipywidgets as w
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffae_core.base.devices import seeded
 from diffae_core.data.digits import Digits
-from diffae_core.data.photos import read_digit
+from diffae_core.data.photos import read_digit, with_look
 from diffae_core.demo import GUIDANCE
 from diffae_core.evaluation.classifier import DigitClassifier
 from diffae_core.panels.base import Panel
@@ -74,7 +73,7 @@ class OwnDigitsPanel(Panel):
         image = digit_of_strokes(strokes, self.model.image_size)
         if image is None:
             return
-        image = self.with_look(image)
+        image = with_look(image, self.digits)
         if self.drawn is None:
             self.drawn = self.add(image, "drawn")
             return
@@ -85,16 +84,10 @@ class OwnDigitsPanel(Panel):
             self.controls["digit"].value = self.drawn
             self._show_class()
 
-    def with_look(self, image: Tensor) -> Tensor:
-        """A digit like MNIST's in the size of the panel's digits, and dark on white where these are."""
-        image = F.interpolate(image, self.images.shape[2:], mode="bilinear", antialias=True).clamp(0, 1)
-        is_on_white = self.images[:, :, [0, -1]].median() > 0.5
-        return 1 - image if is_on_white else image
-
     def take_file(self, file: dict[str, str]) -> None:
         """Add a picture that came from the browser: its name, and a data URL."""
         try:
-            image = self.with_look(read_digit(base64.b64decode(file["url"].partition(",")[2])))
+            image = read_digit(base64.b64decode(file["url"].partition(",")[2]), self.digits)
         except ValueError as error:
             raise ValueError(f"{file['name']}: {error}") from None
         self.add(image, file["name"])
