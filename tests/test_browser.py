@@ -214,9 +214,10 @@ def play_as_a_newcomer(page: Page, panel: Locator, picture: Locator) -> None:
     """Draw, choose a class, turn the handwriting, reset: by mouse, and then by keyboard alone."""
     assert panel.bounding_box()["height"] < 600, "the first view fits 768 pixels beside JupyterLab's own bars"
     digit, reset = panel.locator("select").first, panel.get_by_role("button", name="Reset")
-    classes, row = panel.get_by_role("radio"), panel.locator(".diffae-choices img").first
-    must_change(page, row, lambda: draw_seven(page, panel.locator(".diffae-canvas canvas")))
-    assert digit.evaluate("list => list.selectedOptions[0].text").startswith("drawn")
+    classes = panel.get_by_role("radio")
+    is_drawn = "list => list.selectedOptions[0].text.startsWith('drawn')"
+    draw_seven(page, panel.locator(".diffae-canvas canvas"))
+    page.wait_for_function(is_drawn, arg=digit.element_handle())
     must_change(page, picture, panel.locator(".diffae-choices label").nth(1).click)
     assert classes.nth(1).is_checked()
     must_change(page, picture, lambda: page.keyboard.press("ArrowRight"))
@@ -227,8 +228,8 @@ def play_as_a_newcomer(page: Page, panel: Locator, picture: Locator) -> None:
     page.keyboard.press("Tab")
     must_change(page, picture, lambda: page.keyboard.press("Enter"))  # and to another hand
     reset.focus()
-    must_change(page, picture, lambda: page.keyboard.press("Enter"))
-    assert not digit.evaluate("list => list.selectedOptions[0].text").startswith("drawn")
+    page.keyboard.press("Enter")
+    page.wait_for_function(is_drawn.replace("=> ", "=> !"), arg=digit.element_handle())
     more = panel.get_by_role("button", name="More")
     more.focus()
     page.keyboard.press("Enter")
