@@ -17,7 +17,8 @@ from diffae_core import panels
 
 def make_panels() -> dict[str, panels.Panel]:
     digits, reference = core.load_sample("test").spaced(30), core.load_sample("train")
-    autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
+    kinds = core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior
+    autoencoder, model, prior = (kind.from_pretrained() for kind in kinds)
     head = core.BayesianLastLayer(autoencoder.encoder, autoencoder.latent_dim)
     for _ in core.train_last_layer(head, autoencoder.encode_dataset(reference)):
         pass
@@ -26,8 +27,8 @@ def make_panels() -> dict[str, panels.Panel]:
         "02 noise": panels.NoisePanel(digits),
         "03 denoiser": panels.DenoiserPanel(autoencoder, model, digits),
         "04 filmstrip": panels.FilmstripPanel(autoencoder, model, digits),
-        "05 playground": panels.Playground(autoencoder, model, digits, reference),
-        "A1 interpolation": panels.InterpolationPanel(autoencoder, model, digits),
+        "05 playground": panels.Playground(autoencoder, model, digits, reference, prior),
+        "A1 interpolation": panels.InterpolationPanel(autoencoder, model, digits, prior),
         "A2 CLUE": panels.CluePanel(autoencoder, model, head, digits.spaced(12)),
     }
 
@@ -55,7 +56,7 @@ async def answers(panel: panels.Panel, change: Callable, events: int) -> str:
         if panel.image.value != before:
             quick.append(1000 * (time.perf_counter() - began))
             began = time.perf_counter()
-            panel.draw(False, **panel.state)
+            panel.show()
             full.append(1000 * (time.perf_counter() - began))
     return " | ".join(f"{torch.tensor(row).quantile(share):.0f}" for row in (quick, full) for share in (0.5, 0.95))
 

@@ -206,10 +206,36 @@ def test_a_panel_by_keyboard_and_mouse(front, name, page):
         page.keyboard.press("Shift+Enter")
         page.wait_for_function("shown => !shown.isConnected", arg=shown)  # the cell ran again
     if name.startswith("05"):
-        must_change(page, picture, lambda: draw_seven(page, panel.locator(".diffae-canvas canvas")))
-        chosen = "list => list.selectedOptions[0].text.startsWith('drawn')"
-        page.wait_for_function(chosen, arg=panel.locator("select").first.element_handle())
+        play_as_a_newcomer(page, panel, picture)
     assert errors(page).count() == 0 and page.locator(".diffae-error").count() == 0
+
+
+def play_as_a_newcomer(page: Page, panel: Locator, picture: Locator) -> None:
+    """Draw, choose a class, turn the handwriting, reset: by mouse, and then by keyboard alone."""
+    assert panel.bounding_box()["height"] < 600, "the first view fits 768 pixels beside JupyterLab's own bars"
+    digit, reset = panel.locator("select").first, panel.get_by_role("button", name="Reset")
+    classes = panel.get_by_role("radio")
+    is_drawn = "list => list.selectedOptions[0].text.startsWith('drawn')"
+    draw_seven(page, panel.locator(".diffae-canvas canvas"))
+    page.wait_for_function(is_drawn, arg=digit.element_handle())
+    must_change(page, picture, panel.locator(".diffae-choices label").nth(1).click)
+    assert classes.nth(1).is_checked()
+    must_change(page, picture, lambda: page.keyboard.press("ArrowRight"))
+    assert classes.nth(2).is_checked(), "arrow keys go from class to class"
+    press_shortcuts(page, classes.nth(2))
+    page.keyboard.press("Tab")
+    must_change(page, picture, lambda: page.keyboard.press("ArrowLeft"))  # Tab leads to the handwriting
+    page.keyboard.press("Tab")
+    must_change(page, picture, lambda: page.keyboard.press("Enter"))  # and to another hand
+    reset.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(is_drawn.replace("=> ", "=> !"), arg=digit.element_handle())
+    more = panel.get_by_role("button", name="More")
+    more.focus()
+    page.keyboard.press("Enter")
+    panel.get_by_text("diffusion time").wait_for()
+    page.keyboard.press("Enter")
+    panel.get_by_text("diffusion time").wait_for(state="hidden")
 
 
 def draw_seven(page: Page, canvas: Locator) -> None:

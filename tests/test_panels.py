@@ -16,9 +16,10 @@ from PIL import Image
 import diffae_core as core
 from diffae_core import panels as core_panels
 from diffae_core.panels import base, canvas, clue
+from diffae_core.panels.controls import Another
+from diffae_core.panels.own_digits import UNKNOWN, fitting_classifier
 
 NAMES = ["blend", "noise", "denoiser", "filmstrip", "interpolation", "clue", "playground"]
-LISTS = ipywidgets.Dropdown | ipywidgets.SelectionSlider
 
 
 def small_models(latent_dim=16, image_size=28, classes=10):
@@ -30,17 +31,18 @@ def small_models(latent_dim=16, image_size=28, classes=10):
     return SimpleNamespace(autoencoder=autoencoder, model=model, prior=prior, head=head)
 
 
-def make_panels(m, digits, reference, folder):
+def make_panel(name, m, digits, reference, folder):
     pair = m.autoencoder, m.model
-    return {
-        "blend": core_panels.BlendPanel(m.autoencoder, digits),
-        "noise": core_panels.NoisePanel(digits),
-        "denoiser": core_panels.DenoiserPanel(*pair, digits),
-        "filmstrip": core_panels.FilmstripPanel(*pair, digits),
-        "interpolation": core_panels.InterpolationPanel(*pair, digits, m.prior, folder),
-        "clue": core_panels.CluePanel(*pair, m.head, digits),
-        "playground": core_panels.Playground(*pair, digits, reference, m.prior, folder),
+    makers = {
+        "blend": lambda: core_panels.BlendPanel(m.autoencoder, digits),
+        "noise": lambda: core_panels.NoisePanel(digits),
+        "denoiser": lambda: core_panels.DenoiserPanel(*pair, digits),
+        "filmstrip": lambda: core_panels.FilmstripPanel(*pair, digits),
+        "interpolation": lambda: core_panels.InterpolationPanel(*pair, digits, m.prior),
+        "clue": lambda: core_panels.CluePanel(*pair, m.head, digits),
+        "playground": lambda: core_panels.Playground(*pair, digits, reference, m.prior, folder),
     }
+    return makers[name]()
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,9 @@ def panels(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clue, "PATH_STEPS", 10)
         patch.setattr(clue, "WEIGHTS", (0.005, 1.0))
-        digits, reference = core.load_sample("test").spaced(12), core.load_sample("train").spaced(200)
-        yield make_panels(small_models(), digits, reference, tmp_path_factory.mktemp("pictures"))
+        data = core.load_sample("test").spaced(12), core.load_sample("train").spaced(200)
+        models, folder = small_models(), tmp_path_factory.mktemp("pictures")
+        yield {name: make_panel(name, models, *data, folder) for name in NAMES}
 
 
 @pytest.fixture
@@ -59,10 +62,12 @@ def playground(panels):
 
 
 def choices(control):
-    """All values of a list or switch; the ends of a slider."""
-    if isinstance(control, LISTS):
+    """All values of a list; the ends of a slider; some seeds."""
+    if isinstance(control, Another):
+        return [0, 1, 2]
+    if hasattr(control, "options"):
         return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    return [False, True] if isinstance(control, ipywidgets.Checkbox) else [control.min, control.max]
+    return [control.min, control.max]
 
 
 def random_value(control, dice):
@@ -83,7 +88,7 @@ def test_default_and_extremes(panels, name):
     assert panel.error is None and panel.image.value == panel.render(preview=False, **panel.state)
     assert repr(panel).endswith("run this notebook to use it")
     for control_name, control in panel.controls.items():
-        assert control.description and len(control.tooltip) > 10
+        assert control.description and len(control.tooltip) > 5
         for value in choices(control)[:: max(1, len(choices(control)) - 1)]:
             png = panel.render(**panel.state | {control_name: value})
             assert size(png) == size(panel.image.value), f"{control_name}: the picture jumps"
@@ -129,8 +134,8 @@ def test_a_drag_previews_and_a_rest_draws_in_full(playground, monkeypatch):
     monkeypatch.setattr(base, "REST_SECONDS", 0.01)
 
     async def drag():
-        for strength in (0.1, 0.2, 0.3):
-            playground.controls["strength"].value = strength
+        for angle in (0.1, 0.2, 0.3):
+            playground.controls["angle"].value = angle
             preview = playground.image.value
             assert preview == playground.render(preview=True, **playground.state)
         await asyncio.sleep(0.5)
@@ -154,34 +159,57 @@ def test_an_error_is_shown_in_words_and_goes_away(panels, monkeypatch):
     assert panel.message.value == "" and panel.error is None
 
 
-def test_a_pinned_picture_stays_while_the_next_is_drawn(panels):
-    panel = panels["blend"]
-    assert panel.pinned.layout.display == "none"
-    before = panel.image.value
-    panel.pin.value = True
-    panel.controls["share"].value = 1
-    assert panel.pinned.layout.display is None and panel.pinned.value == before != panel.image.value
-    panel.pin.value = False
-    assert panel.pinned.layout.display == "none"
-    panel.reset()
-
-
-@pytest.mark.parametrize("start", ["the digit, noised", "its inverted noise"])
-@pytest.mark.parametrize("direction", ["edit 3", "random", "principal 2", "mean 9"])
-def test_the_python_call_makes_the_same_digit(playground, start, direction):
-    settings = {"strength": 1.2, "tell": True, "refine": direction != "random", "direction_seed": 3, "steps": 5}
-    playground.choose(start=start, direction=direction, **settings)
-    names = {"playground": playground, "diffusion_model": playground.model, "core": core}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"label": 3, "angle": 0.8, "hand": 2, "seed": 4},
+        {"label": 0, "start": "the digit, noised", "angle": 0.5, "steps": 3},
+        {"start": "its inverted noise x_T", "direction": 3, "strength": 1.5, "refine": 0.6, "latent_noise": 1.0},
+    ],
+)
+def test_the_python_call_makes_the_same_digit(playground, changes):
+    playground.choose(**changes)
+    names = {"playground": playground, "core": core}
     exec(playground.python_call(), names)
-    tile = np.asarray(Image.open(io.BytesIO(playground.render(**playground.state))))[
-        22 + 8 : 22 + 120 : 4, 248 : 248 + 112 : 4
-    ]
-    expected = 255 - (names["denoised"][0, 0] * 255).round().numpy()
+    shown = np.asarray(Image.open(io.BytesIO(playground.render(**playground.state))))
+    tile = shown[22 + 7 : 22 + 7 * 29 : 7, 7 * 30 : 7 * 58 : 7]
+    expected = 255 - (names["result"][0, 0] * 255).round().numpy()
     assert np.abs(tile - expected).max() <= 1
     playground.copy()
-    assert "denoised = " in playground.message.value
-    playground.controls["seed"].value += 1
+    assert "result = " in playground.message.value
+    playground.choose(label=8 if playground.state["label"] == 9 else 9)
     assert playground.message.value == "", "it spoke of the state before"
+
+
+def test_the_row_shows_the_digit_as_each_class_and_is_kept(playground, monkeypatch):
+    label = playground.controls["label"]
+    assert len(label.pictures) == 10 and playground.state["label"] != playground.state["own"] == 0
+    shown = label.pictures
+    monkeypatch.setattr(playground.prior, "generate", None)
+    playground.choose(label=7)
+    assert playground.error is None and label.pictures == shown, "what depends on the digit alone is kept"
+    monkeypatch.undo()
+    playground.choose(angle=1.0)
+    assert label.pictures != shown
+
+
+def test_more_stays_as_it_was_left(panels):
+    playground = panels["playground"]
+    assert playground.folded.layout.display == "none"
+    playground.more.value = True
+    assert playground.folded.layout.display is None and core_panels.Playground.is_open
+    playground.more.value = False
+
+
+def test_a_corrected_class_changes_the_handwriting_and_is_kept(playground):
+    before = playground.image.value
+    playground.choose(own=4)
+    assert playground.image.value != before
+    playground.choose(digit=1)
+    assert playground.state["own"] == playground.labels[1] != 4
+    playground.choose(digit=0)
+    assert playground.state["own"] == 4
 
 
 def test_the_playground_saves_what_it_shows(playground):
@@ -195,20 +223,6 @@ def test_the_playground_saves_what_it_shows(playground):
     playground.controls["seed"].value = 7
     playground.save()
     assert saved[0].exists() and saved[1].read_bytes() == kept, "an earlier picture is never written over"
-
-
-def test_the_gif_goes_from_one_digit_to_the_other_and_back(panels):
-    panel = panels["interpolation"]
-    panel.save_gif()
-    (path,) = panel.folder.glob("*.gif")
-    with Image.open(path) as gif:
-        frames = []
-        for number in range(gif.n_frames):
-            gif.seek(number)
-            frames.append(np.asarray(gif.convert("L")))
-    assert len(frames) > 20 and np.array_equal(frames[0], frames[-1])
-    assert not np.array_equal(frames[0], frames[len(frames) // 2])
-    panel.reset()
 
 
 def test_an_uploaded_digit_bears_its_name_and_a_refused_one_says_its(playground):
@@ -263,18 +277,11 @@ def test_an_eraser_takes_ink_away():
     assert canvas.digit_of_strokes([stroke((0.5, 0.5))]).max() > 0.5, "a dot is ink"
 
 
-def test_new_digit_twice_gives_two_digits_of_the_wanted_class(playground, monkeypatch):
-    count, asked = len(playground.images), []
-    sample = playground.prior.sample_latents
-    monkeypatch.setattr(
-        playground.prior,
-        "sample_latents",
-        lambda n, labels, **kw: asked.append((labels, kw["guidance"])) or sample(n, labels, num_steps=2, **kw),
-    )
+def test_new_digit_twice_gives_two_digits(playground):
+    count = len(playground.images)
     playground.new_digit()
-    playground.wanted.value, playground.guidance.value = 7, 2.0
+    assert playground.controls["digit"].label.startswith("new (index") and playground.state["own"] in range(10)
     playground.new_digit()
-    assert asked == [(None, 1.5), (7, 2.0)] and playground.controls["digit"].label.startswith("new 7 (index")
     assert len(playground.images) == count + 2 and not torch.equal(playground.images[-1], playground.images[-2])
 
 
@@ -297,30 +304,63 @@ def test_other_latents_sizes_and_classes(latent_dim, image_size, classes, tmp_pa
     pictures = torch.randint(0, 256, (30, image_size, image_size), dtype=torch.uint8)
     labels, names = (torch.arange(30) % classes, ["disc", "ring", "cross"][:classes]) if classes else (None, None)
     digits = core.Digits.from_arrays(pictures, labels, names)
-    for name, panel in make_panels(small_models(latent_dim, image_size, classes), digits, digits, tmp_path).items():
+    for name in NAMES:
+        panel = make_panel(name, small_models(latent_dim, image_size, classes), digits, digits, tmp_path)
         assert panel.error is None, name
         for value in choices(list(panel.controls.values())[0])[:2]:
             assert panel.render(**panel.state | {next(iter(panel.controls)): value})
     offered = [label for label, _ in panel.controls["direction"].options]
-    assert ("edit towards ring" in offered) == (classes > 1) and panel.wanted.disabled == (classes < 2)
+    assert ("towards ring" in offered) == (classes > 1) == bool(panel.controls["label"].pictures)
     panel.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.8))]
+    assert panel.images[-1].shape == (1, image_size, image_size)
     panel.new_digit()
     assert panel.error is None
 
 
-def test_without_a_prior_of_this_autoencoder_there_is_none():
+def test_without_a_prior_there_are_no_classes_and_no_handwriting():
     m, digits = small_models(), core.load_sample("test").spaced(20)
     panel = core_panels.Playground(m.autoencoder, m.model, digits, core.load_sample("train").spaced(100))
-    assert panel.error is None and panel.prior is None and panel.controls["refine"].disabled
+    assert panel.error is None and panel.controls["label"].layout.display == "none"
+    assert all(panel.controls[name].disabled for name in ("angle", "hand", "refine")) and panel.new.disabled
+    panel.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.8))]
+    panel.choose(strength=1.0, direction=3)
+    assert panel.error is None and panel.state["own"] == UNKNOWN
 
 
-def test_it_opens_on_an_edit_into_another_class(autoencoder, model, classifier):
-    panel = core_panels.Playground(
-        autoencoder, model, core.load_sample("test").spaced(12), core.load_sample("train").spaced(1000)
-    )
-    assert panel.state["direction"].startswith("edit") and panel.state["refine"]
-    names = {"playground": panel, "diffusion_model": model, "core": core}
-    exec(panel.python_call(), names)
-    wanted = int(panel.state["direction"].split()[1])
-    assert classifier.classify(names["denoised"])[1].item() == wanted
-    assert classifier.classify(panel.images[[0]])[1].item() != wanted
+def test_a_class_without_an_example_is_not_offered(tmp_path):
+    m, digits = small_models(), core.load_sample("test").spaced(40)
+    reference = digits.subset(digits.labels != 9)
+    panel = make_panel("playground", m, digits, reference, tmp_path)
+    assert panel.error is None and ["9", 9] not in panel.controls["label"].options
+    panel.choose(digit=int((digits.labels == 9).nonzero()[0]))
+    assert panel.error is None and panel.state["own"] == UNKNOWN
+
+
+def test_drawn_and_uploaded_digits_are_dark_on_white_where_the_data_is(playground, tmp_path):
+    digits = core.load_sample("test").spaced(20)
+    on_white = core.Digits.from_arrays(255 - digits.pixels, digits.labels)
+    panel = make_panel("playground", small_models(), on_white, on_white, tmp_path)
+    panel.canvas.strokes = [stroke((0.3, 0.2), (0.7, 0.2), (0.5, 0.8))]
+    paper = Image.new("L", (90, 90), "white")
+    paper.paste(0, (40, 20, 50, 70))
+    panel.canvas.file = {"name": "1", "url": "," + base64.b64encode(core.plotting.png_bytes(paper)).decode()}
+    assert panel.error is None and (panel.images[-2:].mean(dim=(1, 2, 3)) > 0.7).all()
+
+
+def test_the_shipped_classifier_is_asked_only_where_it_fits_the_data():
+    digits = core.load_sample("test").spaced(50)
+    assert fitting_classifier(None, digits) is not None
+    unlike = core.Digits.from_arrays(digits.pixels, digits.labels.roll(1), digits.names)
+    assert fitting_classifier(None, unlike) is None
+    assert fitting_classifier(core.DigitClassifier(5, device="cpu").eval(), digits) is None
+
+
+def test_it_opens_on_another_class_in_the_same_handwriting(autoencoder, model, classifier):
+    test, train = core.load_sample("test").spaced(12), core.load_sample("train").spaced(300)
+    panel = core_panels.Playground(autoencoder, model, test, train, core.LatentPrior.from_pretrained(device="cpu"))
+    state = panel.state
+    row = panel.row(state["digit"], state["own"], state["angle"], state["hand"], state["seed"])
+    assert (classifier.classify(row)[1] == torch.arange(10)).sum() >= 9
+    assert (row[state["own"]] - panel.images[0]).abs().mean() < 0.05, "its own class gives the digit itself"
+    panel.canvas.strokes = [stroke((0.3, 0.25), (0.5, 0.22), (0.7, 0.25), (0.55, 0.5), (0.42, 0.8))]
+    assert panel.state["own"] == 7 and panel.controls["own"].description == "classified as"

@@ -5,23 +5,17 @@ import contextlib
 import functools
 import html
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import anywidget
 import ipywidgets as w
 from PIL import Image
-from torch import Tensor
 
-from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.panels.controls import field, line, player
-from diffae_core.prior import LatentPrior
+from diffae_core.panels.controls import HERE, field, line, player
 
-HERE = Path(__file__).parent
-PREVIEW_STEPS = 4  # DDIM steps while a slider moves
-INVERSION = {"num_steps": 20, "corrections": 1, "spacing": "quadratic"}  # how a digit's x_T is found
+PREVIEW_STEPS = 3  # DDIM steps while a slider moves
 REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
-TILE = 112  # screen pixels of a digit, about
 
 
 class Browser(anywidget.AnyWidget):
@@ -43,37 +37,35 @@ class Panel(w.VBox):
     """
 
     previews = False
+    cached = ("render",)  # methods that keep their last results
 
-    def __init__(self, controls: dict[str, w.Widget], rows: list[list[str]], played: str | None = None):
+    def __init__(self, controls: dict[str, w.Widget], rows: Iterable[list[str]] = (), played: str | None = None):
         self.controls, self.error, self._pending, self._held = controls, None, None, False
         self.browser, self.message = Browser(), w.HTML()
-        self.image, self.pinned = w.Image(format="png"), w.Image(format="png")
-        self.pin = w.ToggleButton(
-            description="Pin", icon="thumb-tack", tooltip="Keep this picture beside the next ones"
-        )
-        self.pin.observe(lambda _: self._show_pinned(), "value")
-        self.render = functools.lru_cache(maxsize=256)(self._render)
+        self.image = w.Image(format="png")
+        self.reset_button = self.button("Reset", "undo", "All controls back to their first values", self.reset)
+        for name in self.cached:
+            setattr(self, name, functools.lru_cache(maxsize=256)(getattr(self, name)))
         self.defaults = self.state
-        reset = self.button("Reset", "undo", "All controls back to their first values", self.reset)
-        buttons = [*([player(controls[played])] if played else []), reset, self.pin, *self.extra_buttons()]
-        fields = [line(field(controls[name]) for name in row) for row in rows]
-        super().__init__([self.browser, *fields, line(buttons), *self.pictures(), self.message])
+        super().__init__([self.browser, *self.contents(rows, played), self.message])
         self.add_class("diffae-panel")
         for control in controls.values():
             control.observe(self._on_change, "value")
-        self._show_pinned()
         self.show()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: run this notebook to use it"
 
-    def extra_buttons(self) -> list[w.Widget]:
-        """Buttons beside Reset and Pin."""
-        return []
+    def contents(self, rows: Iterable[list[str]], played: str | None) -> list[w.Widget]:
+        """What stands in the panel, from top to bottom."""
+        fields = [line(field(self.controls[name]) for name in row) for row in rows]
+        play = [] if played is None else [player(self.controls[played])]
+        buttons = line([*play, self.reset_button, *self.extra_buttons()])
+        return [*fields, buttons, self.image]
 
-    def pictures(self) -> list[w.Widget]:
-        """What stands below the buttons."""
-        return [line([self.image, self.pinned])]
+    def extra_buttons(self) -> list[w.Widget]:
+        """Buttons beside Reset."""
+        return []
 
     def draw(self, preview: bool, **state) -> bytes:
         """The PNG for a state: the same bytes each time. ``preview`` asks for a quick one."""
@@ -83,9 +75,14 @@ class Panel(w.VBox):
         """The names of the controls that have no effect in a state."""
         return set()
 
-    def _render(self, preview: bool = False, **state) -> bytes:
+    def render(self, preview: bool = False, **state) -> bytes:
         """The PNG for a state, given as keyword arguments named like the controls; kept for when it comes again."""
         return self.draw(preview, **state)
+
+    def forget(self) -> None:
+        """Drop all kept results: what they were computed from has changed."""
+        for name in self.cached:
+            getattr(self, name).cache_clear()
 
     @property
     def state(self) -> dict:
@@ -129,9 +126,9 @@ class Panel(w.VBox):
 
     def button(self, description: str, icon: str, tooltip: str, action: Callable[[], None]) -> w.Button:
         """A button; what goes wrong in its action is shown in words."""
-        made = w.Button(description=description, icon=icon, tooltip=tooltip)
-        made.on_click(lambda _: self.attempt(action))
-        return made
+        button = w.Button(description=description, icon=icon, tooltip=tooltip)
+        button.on_click(lambda _: self.attempt(action))
+        return button
 
     def attempt(self, action: Callable[..., None], *values) -> None:
         """Call it; an error is shown in words."""
@@ -157,20 +154,11 @@ class Panel(w.VBox):
         except RuntimeError:  # no event loop, so nothing will come later: outside of Jupyter
             self.show()
 
-    def _show_pinned(self) -> None:
-        self.pinned.value = self.image.value
-        self.pinned.layout.display = None if self.pin.value else "none"
-
 
 def new_path(folder: Path, name: str) -> Path:
     """The first path that is free, with ``{}`` in the name a number from 1 on."""
     paths = (folder / name.format(f"{number:03d}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
-
-
-def zoom_for(images: Tensor, pixels: int = TILE) -> int:
-    """How much to enlarge images ``(N, 1, H, W)`` for tiles of about so many screen pixels."""
-    return max(1, round(pixels / images.shape[-1]))
 
 
 def on_page(picture: Image.Image, width: int) -> Image.Image:
@@ -180,18 +168,9 @@ def on_page(picture: Image.Image, width: int) -> Image.Image:
     return page
 
 
-def fitting_prior(prior: LatentPrior | None, autoencoder: SimpleAutoencoder) -> LatentPrior | None:
-    """The prior if it belongs to the autoencoder; for None the shipped one, or None where that does not belong to it.
-
-    Raises:
-        ValueError: a prior was given that belongs to another autoencoder.
-    """
-    if prior is not None:
-        prior.check_latents_from(autoencoder)
-        return prior
-    shipped = LatentPrior.from_pretrained(device=autoencoder.device)
-    try:
-        shipped.check_latents_from(autoencoder)
-    except ValueError:
-        return None
-    return shipped if shipped.latent_dim == autoencoder.latent_dim else None
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """One picture to the left of another, on white, with a little room between them."""
+    picture = Image.new(left.mode, (left.width + 12 + right.width, max(left.height, right.height)), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width + 12, 0))
+    return picture

@@ -7,8 +7,8 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.base.plotting import labelled_png
 from diffae_core.data.digits import Digits
 from diffae_core.latents import lerp
-from diffae_core.panels.base import Panel, zoom_for
-from diffae_core.panels.controls import another_class, digit_choice, slider
+from diffae_core.panels.base import Panel
+from diffae_core.panels.controls import another_class, digit_choice, slider, zoom_for
 
 
 class BlendPanel(Panel):

@@ -7,7 +7,7 @@ import traitlets
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from diffae_core.panels.base import HERE
+from diffae_core.panels.controls import HERE
 
 PEN, ERASER = 2.6 / 28, 4 / 28  # widths, as shares of the image
 FINE = 8  # pixels to a pixel while drawing, so that edges come out soft

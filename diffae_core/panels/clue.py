@@ -10,8 +10,8 @@ from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel
-from diffae_core.panels.base import PREVIEW_STEPS, Panel, zoom_for
-from diffae_core.panels.controls import LABEL, WIDE, digit_choice, slider
+from diffae_core.panels.base import PREVIEW_STEPS, Panel
+from diffae_core.panels.controls import LABEL, WIDE, digit_choice, slider, zoom_for
 from diffae_core.uncertainty import BayesianLastLayer, clue, decompose_entropy
 
 WEIGHTS = (0.005, 0.03, 0.1, 0.3, 0.7, 1.0, 1.5)  # of the distance
@@ -55,7 +55,11 @@ class CluePanel(Panel):
     def _paths(self, z0: Tensor) -> dict[float, Tensor]:
         """For each weight the latents at each step of CLUE, ``(PATH_STEPS + 1, N, latent_dim)``."""
         starts, weights = z0.repeat(len(WEIGHTS), 1), torch.tensor(WEIGHTS).repeat_interleave(len(z0))
-        settings = {"steps": PATH_STEPS, "predict": lambda z: self.head.sample_predict_z(z, 50, seeded(0))}
+        settings = {
+            "num_steps": PATH_STEPS,
+            "keep_path": True,
+            "predict": lambda z: self.head.sample_predict_z(z, 50, seeded(0)),
+        }
         _, history = clue(starts, distance_weight=weights, **settings)
         return dict(zip(WEIGHTS, history["latents"].cpu().split(len(z0), dim=1)))
 

@@ -1,36 +1,73 @@
-"""The controls of the panels: sliders, drop-down lists and switches with a label, a help text, and one width."""
+"""The controls of the panels: sliders, lists, pictures to choose from, with a label and a help text."""
 
+import base64
 from collections.abc import Iterable
+from pathlib import Path
 
+import anywidget
 import ipywidgets as w
+import traitlets
+from torch import Tensor
 
+from diffae_core.base.plotting import labelled_png
 from diffae_core.data.digits import Digits
 
+HERE = Path(__file__).parent
 LABEL = {"style": {"description_width": "106px"}}
-WIDE, NARROW = (
-    {"width": "460px"},
-    {"width": "270px"},
-)  # a slider, of which nearly 300 pixels slide; a list beside its help
+WIDE = {"width": "460px"}  # a slider, of which nearly 300 pixels slide
+NARROW = {"width": "270px"}  # a list beside its help
+
+
+class Another(w.Button):
+    """A button for another random choice. Its value is a seed, which each click raises by one."""
+
+    value = traitlets.Int(0)
+
+    def __init__(self, description: str, tooltip: str):
+        super().__init__(description=description, icon="random", tooltip=tooltip)
+        self.on_click(lambda _: self.set_trait("value", self.value + 1))
+
+
+class PictureChoice(anywidget.AnyWidget):
+    """A row of pictures of which one is chosen, by mouse or by keyboard.
+
+    Attributes:
+        options: the name and the value of each.
+        value: that of the chosen one.
+        pictures: data URLs, in the order of the options.
+    """
+
+    _esm = HERE / "choices.js"
+    description = traitlets.Unicode().tag(sync=True)
+    tooltip = traitlets.Unicode()
+    options = traitlets.List().tag(sync=True)
+    pictures = traitlets.List().tag(sync=True)
+    value = traitlets.Int().tag(sync=True)
+    disabled = traitlets.Bool(False).tag(sync=True)
+
+    def show(self, images: Tensor) -> None:
+        """Show images ``(N, 1, H, W)``, one for each option."""
+        pngs = [labelled_png({"": image[None]}, zoom=zoom_for(image, 84), gap=0) for image in images]
+        self.pictures = ["data:image/png;base64," + base64.b64encode(png).decode() for png in pngs]
+
+
+def zoom_for(images: Tensor, pixels: int = 112) -> int:
+    """How much to enlarge images ``(..., H, W)`` for tiles of about so many screen pixels."""
+    return max(1, round(pixels / images.shape[-1]))
 
 
 def slider(kind: type, description: str, value: float, low: float, high: float, step: float, tooltip: str) -> w.Widget:
     """A labelled slider that speaks while it moves."""
-    made = kind(
-        value=value, min=low, max=high, step=step, description=description, tooltip=tooltip, layout=WIDE, **LABEL
-    )
+    numbers = {"value": value, "min": low, "max": high, "step": step}
+    control = kind(**numbers, description=description, tooltip=tooltip, layout=WIDE, **LABEL)
     if kind is w.FloatSlider:
-        made.readout_format = ".2f"
-    return made
+        control.readout_format = ".2f"
+    return control
 
 
 def choice(description: str, options, value, tooltip: str) -> w.Dropdown:
     """A labelled drop-down list."""
     return w.Dropdown(options=options, value=value, description=description, tooltip=tooltip, layout=NARROW, **LABEL)
-
-
-def switch(description: str, value: bool, tooltip: str) -> w.Checkbox:
-    """A labelled box to tick."""
-    return w.Checkbox(value=value, description=description, tooltip=tooltip, layout=NARROW, **LABEL)
 
 
 def digit_choice(description: str, digits: Digits, value: int) -> w.Dropdown:
@@ -48,7 +85,7 @@ def another_class(digits: Digits, index: int = 0) -> int:
 
 def field(control: w.Widget) -> w.Widget:
     """A control as it stands in a panel: with its help text beside it, where the browser would not show it."""
-    if not isinstance(control, w.Dropdown | w.Checkbox):
+    if not isinstance(control, w.Dropdown):
         return control
     help_text = w.HTML(f"<span class='diffae-help'>{control.tooltip}</span>", layout={"width": "180px"})
     return w.HBox([control, help_text], layout=WIDE)
@@ -67,9 +104,10 @@ def player(control: w.FloatSlider) -> w.Play:
     def follow(_: dict | None = None) -> None:
         play.value = round((control.value - control.min) / control.step)
 
+    def lead(change: dict) -> None:
+        control.value = round(control.min + change["new"] * control.step, 6)
+
     follow()
     control.observe(follow, "value")
-    play.observe(
-        lambda change: setattr(control, "value", round(control.min + change["new"] * control.step, 6)), "value"
-    )
+    play.observe(lead, "value")
     return play

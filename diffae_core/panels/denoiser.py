@@ -8,8 +8,8 @@ from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_png
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
-from diffae_core.panels.base import Panel, zoom_for
-from diffae_core.panels.controls import another_class, choice, digit_choice, slider
+from diffae_core.panels.base import Panel
+from diffae_core.panels.controls import Another, another_class, choice, digit_choice, slider, zoom_for
 
 OWN, OTHER, NONE = "its own", "another digit's", "none (all zeros)"
 
@@ -26,7 +26,7 @@ class DenoiserPanel(Panel):
             "time": slider(w.FloatSlider, "diffusion time", 0.9, 0, 1, 0.02, "0: the clean digit; 1: pure noise"),
             "latent": choice("latent", [OWN, OTHER, NONE], OTHER, "what the U-Net is told"),
             "other": digit_choice("other digit", digits, another_class(digits)),
-            "seed": slider(w.IntSlider, "noise seed", 0, 0, 99, 1, "Which noise is added"),
+            "seed": Another("Another noise", "Which noise is added: another one"),
         }
         super().__init__(controls, [["digit", "time"], ["latent", "seed"], ["other"]], played="time")
 

@@ -9,8 +9,8 @@ from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
-from diffae_core.panels.base import Panel, on_page, zoom_for
-from diffae_core.panels.controls import digit_choice, slider
+from diffae_core.panels.base import Panel, on_page
+from diffae_core.panels.controls import Another, digit_choice, slider, zoom_for
 
 SHOWN = 8  # steps in the strip
 MOST_PREVIEWED = 10  # steps while a slider moves
@@ -20,17 +20,17 @@ class FilmstripPanel(Panel):
     """Notebook 04: x_t and the predicted x_0 at the steps of DDIM, and one step of them in large."""
 
     previews = True
+    cached = ("render", "strip")
 
     def __init__(self, autoencoder: SimpleAutoencoder, model: DiffusionModel, digits: Digits):
         model.check_latents_from(autoencoder)
         self.model, self.latents = model, autoencoder.encode_dataset(digits).tensors[0]
-        self.strips = {}  # (digit, steps, eta, seed) -> its x_t and x_0
         controls = {
             "digit": digit_choice("latent of digit", digits, 0),
             "share": slider(w.FloatSlider, "share of steps", 0.3, 0, 1, 0.02, "Which step is shown in large"),
             "steps": slider(w.IntSlider, "DDIM steps", 10, 1, 50, 1, "How often the U-Net is evaluated"),
             "eta": slider(w.FloatSlider, "eta", 0.0, 0, 1, 0.05, "0: no fresh noise (DDIM); 1: as much as DDPM"),
-            "seed": slider(w.IntSlider, "noise seed", 0, 0, 99, 1, "Which noise it begins with"),
+            "seed": Another("Another x_T", "Other noise to begin with"),
         }
         super().__init__(controls, [["digit", "share"], ["steps", "eta"], ["seed"]], played="share")
 
@@ -45,12 +45,8 @@ class FilmstripPanel(Panel):
         return to_pixels(torch.cat(seen, dim=1)).cpu().unbind()
 
     def draw(self, preview: bool, digit: int, share: float, steps: int, eta: float, seed: int) -> bytes:
-        if preview and (digit, steps, eta, seed) not in self.strips:
-            steps = min(steps, MOST_PREVIEWED)
-        if (digit, steps, eta, seed) not in self.strips:
-            self.strips = dict(list(self.strips.items())[-64:])  # enough to play, drag and go back
-            self.strips[digit, steps, eta, seed] = self.strip(digit, steps, eta, seed)
-        noisy, clean = self.strips[digit, steps, eta, seed]
+        steps = min(steps, MOST_PREVIEWED) if preview else steps
+        noisy, clean = self.strip(digit, steps, eta, seed)
         shown = sorted({round(place * (steps - 1) / (SHOWN - 1)) for place in range(SHOWN)})
         headings, zoom = tuple(f"step {step + 1}" for step in shown), zoom_for(clean, 84)
         strip = labelled_picture({"x_t": noisy[shown], "predicted x_0": clean[shown]}, headings, zoom)

@@ -1,38 +1,36 @@
-"""Appendix A1: between two digits, in the latent, in the noise, or in both."""
-
-import functools
-import html
-from pathlib import Path
+"""Appendix A1: between two digits, on the straight line of their latents or on the arc of their handwritings."""
 
 import ipywidgets as w
 import torch
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.base.devices import seeded
-from diffae_core.base.plotting import enlarge, labelled_png, tile
-from diffae_core.data.digits import Digits
-from diffae_core.demo import save_gif
-from diffae_core.diffusion import DiffusionModel, to_pixels
+from diffae_core.base.plotting import labelled_picture, png_bytes, stack
+from diffae_core.data.digits import Digits, check_digits
+from diffae_core.diffusion import NUM_STEPS, DiffusionModel
 from diffae_core.latents import lerp, slerp
-from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, Panel, fitting_prior, new_path, zoom_for
-from diffae_core.panels.controls import another_class, choice, digit_choice, slider, switch
+from diffae_core.panels.base import PREVIEW_STEPS, Panel
+from diffae_core.panels.controls import another_class, choice, digit_choice, slider, zoom_for
 from diffae_core.prior import LatentPrior
 
-GIF_FRAMES = 25
+LINE, ARC = "straight line of latents", "arc of handwritings"
+SHOWN = 9  # frames in the strip
 
 
 class InterpolationPanel(Panel):
-    """Appendix A1: interpolate between two digits' latents, their inverted noises x_T, or both.
+    """Appendix A1: interpolate between two digits.
+
+    On the straight line the latent is a mix of two. On the arc the handwriting z_T is, and the label changes half-way.
+    The noise x_T goes on an arc from the one's to the other's, so that both ends are the digits themselves.
 
     Args:
         autoencoder, model: trained ones.
         digits: the digits to choose from.
-        prior: it refines latents between digits; None for the shipped one, where it belongs to the autoencoder.
-        folder: where the GIF is saved.
+        prior: it knows handwritings; None leaves out the arc.
     """
 
     previews = True
+    cached = ("render", "x_T", "strip")
 
     def __init__(
         self,
@@ -40,70 +38,56 @@ class InterpolationPanel(Panel):
         model: DiffusionModel,
         digits: Digits,
         prior: LatentPrior | None = None,
-        folder: str | Path = ".",
     ):
         model.check_latents_from(autoencoder)
-        self.autoencoder, self.model, self.images, self.folder = autoencoder, model, digits.images, Path(folder)
-        self.prior = fitting_prior(prior, autoencoder)
-        self.latents = autoencoder.encode_dataset(digits).tensors[0]
-        self.own_noise = functools.lru_cache(maxsize=256)(self._own_noise)
+        check_digits(digits, model.image_size)
+        self.model, self.images = model, digits.images
+        self.prior = prior
+        if prior is not None:
+            prior.check_latents_from(autoencoder)
+        self.latents, labels = autoencoder.encode_dataset(digits).tensors
+        self.labels = labels if self.prior and 0 < digits.num_classes == self.prior.num_classes else None
+        ways = [LINE, ARC] if self.prior else [LINE]
         controls = {
             "first": digit_choice("first digit", digits, 0),
             "second": digit_choice("second digit", digits, another_class(digits)),
-            "move": choice("what moves", ["both", "latent", "noise"], "both", "the rest stays as in the first digit"),
+            "way": choice("way", ways, ways[-1], "what is mixed: all of the latent, or the handwriting"),
             "share": slider(w.FloatSlider, "second's share", 0.5, 0, 1, 0.02, "0: the first digit; 1: the second"),
-            "roughly": slider(w.FloatSlider, "latent noise", 1.0, 0, 2, 0.1, "Half-way. 0: literally; 2: only roughly"),
-            "refine": switch("refine", False, "bring the latent back to those that digits have (prior)"),
         }
-        rows = [["first", "second"], ["share", "move"], ["roughly", "refine"]]
-        super().__init__(controls, rows, played="share")
+        super().__init__(controls, [["first", "second"], ["way", "share"]], played="share")
 
-    def extra_buttons(self) -> list[w.Widget]:
-        return [self.button("Save as GIF", "film", "From the first digit to the second and back", self.save_gif)]
+    def idle(self, **_) -> set[str]:
+        return set() if self.prior else {"way"}
 
-    def idle(self, move: str, share: float, **state) -> set[str]:
-        idle = {"roughly", "refine"} if move == "noise" or share in (0, 1) else set()
-        return idle | (set() if self.prior else {"refine"})
+    def x_T(self, digit: int) -> Tensor:
+        """The noise from which a digit's own latent gives it back."""
+        return self.model.invert(self.images[[digit]], self.latents[[digit]])
 
-    def _own_noise(self, digit: int) -> Tensor:
-        """x_T of a digit: the noise from which its own latent, taken literally, gives it back."""
-        return self.model.invert(self.images[[digit]], self.latents[[digit]], latent_noise=0.0, **INVERSION).cpu()
+    def latent(self, first: int, second: int, way: str, shares: Tensor) -> Tensor:
+        """The latents at shares ``(S, 1)`` of the way, ``(S, latent_dim)``."""
+        pair = self.latents[[first, second]]
+        if way == LINE:
+            return lerp(*pair.split(1), shares)
+        labels = None if self.labels is None else self.labels[[first, second]]
+        z_T = slerp(*self.prior.invert(pair, labels).cpu().split(1), shares)
+        return self.prior.generate(z_T, labels if labels is None else labels[(shares[:, 0] >= 0.5).long()])
 
-    def latent(self, first: int, second: int, move: str, share: float, refine: bool, **_) -> Tensor:
-        """The latent at a share of the way, ``(1, latent_dim)``."""
-        z = lerp(self.latents[[first]], self.latents[[second]], 0.0 if move == "noise" else share)
-        if refine and move != "noise":
-            z = self.prior.refine(z, 0.5 * middleness(share), generator=seeded(0)).cpu()
-        return z
+    def between(self, first: int, second: int, way: str, shares: Tensor, num_steps: int = NUM_STEPS) -> Tensor:
+        """The images at shares ``(S,)`` of the way, ``(S, 1, H, W)``."""
+        x_T = slerp(self.x_T(first).cpu(), self.x_T(second).cpu(), shares[:, None, None, None])
+        return self.model.generate(self.latent(first, second, way, shares[:, None]), num_steps, x_T=x_T).cpu()
 
-    def noise(self, first: int, second: int, move: str, share: float, **_) -> Tensor:
-        """The noise x_T at a share of the way, ``(1, 1, 28, 28)``."""
-        return slerp(self.own_noise(first), self.own_noise(second), 0.0 if move == "latent" else share)
+    def strip(self, first: int, second: int, way: str, num_steps: int) -> Tensor:
+        """The images that the strip shows."""
+        return self.between(first, second, way, torch.linspace(0, 1, SHOWN), num_steps)
 
-    def between(self, num_steps: int = INVERSION["num_steps"], **state) -> tuple[Tensor, Tensor, Tensor]:
-        """Latent, noise x_T and image ``(1, 1, 28, 28)`` of a state."""
-        z, x_T = self.latent(**state), self.noise(**state)
-        told = 0.0 if state["move"] == "noise" else state["roughly"] * middleness(state["share"])
-        image = self.model.generate(z, num_steps, spacing=INVERSION["spacing"], x_T=x_T, latent_noise=told)
-        return z, x_T, image.cpu()
-
-    @torch.no_grad()
-    def draw(self, preview: bool, **state) -> bytes:
-        z, x_T, image = self.between(PREVIEW_STEPS if preview else INVERSION["num_steps"], **state)
-        first, second = self.images[[state["first"], state["second"]]].split(1)
-        tiles = torch.cat([first, to_pixels(x_T), image, self.autoencoder.decode(z).cpu(), second])
-        headings = ("first", "noise x_T", "between (DDIM)", "average (decoder)", "second")
-        return labelled_png({"": tiles}, headings, zoom=zoom_for(tiles, 140))
-
-    def save_gif(self) -> None:
-        """Write the interpolation with the present settings, there and back."""
-        shares = torch.linspace(0, 1, GIF_FRAMES).tolist()
-        images = [self.between(**self.state | {"share": share})[2] for share in shares]
-        frames = [enlarge(tile(image), zoom_for(image, 224)) for image in images]
-        path = save_gif([*frames, *reversed(frames)], new_path(self.folder, "interpolation_{}.gif"))
-        self.message.value = f"saved as {html.escape(str(path))}"
-
-
-def middleness(share: float) -> float:
-    """0 at both digits, 1 half-way: how far from any digit a latent between two is."""
-    return 1 - abs(2 * share - 1)
+    def draw(self, preview: bool, first: int, second: int, way: str, share: float) -> bytes:
+        steps = PREVIEW_STEPS if preview else NUM_STEPS
+        image = self.between(first, second, way, torch.tensor([share]), steps)
+        tiles = torch.cat([self.images[[first]], image, self.images[[second]]])
+        large = labelled_picture(
+            {"": tiles}, ("first", f"{share:.0%} of the way", "second"), zoom_for(tiles, 196), gap=1
+        )
+        headings = tuple(f"{share:.0%}" for share in torch.linspace(0, 1, SHOWN).tolist())
+        strip = labelled_picture({"": self.strip(first, second, way, steps)}, headings, zoom_for(tiles, 84))
+        return png_bytes(stack(large, strip))

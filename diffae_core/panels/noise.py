@@ -12,7 +12,7 @@ from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import to_pixels
 from diffae_core.panels.base import Panel
-from diffae_core.panels.controls import slider
+from diffae_core.panels.controls import Another, slider
 from diffae_core.schedule import CosineSchedule, noisy_image
 
 COLOURS = ("#1f77b4", "#ff7f0e")  # of the signal rate and the noise rate
@@ -25,8 +25,8 @@ class NoisePanel(Panel):
         self.images = digits.subset(slice(0, 8)).images
         self.curves, self.to_picture = draw_curves()
         controls = {
-            "time": slider(w.FloatSlider, "diffusion time", 0.5, 0, 1, 0.01, "0: the clean digit; 1: pure noise"),
-            "seed": slider(w.IntSlider, "noise seed", 0, 0, 99, 1, "Which noise is added"),
+            "time": slider(w.FloatSlider, "diffusion time", 0.7, 0, 1, 0.01, "0: the clean digit; 1: pure noise"),
+            "seed": Another("Another noise", "Which noise is added: another one"),
         }
         super().__init__(controls, [["time", "seed"]], played="time")
 

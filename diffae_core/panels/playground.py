@@ -1,7 +1,8 @@
-"""Notebook 05: the playground, where a digit's latent and its noise can be changed in every way there is."""
+"""Notebook 05: the playground, where a digit gets another label, another handwriting and other noise."""
 
 import functools
 import html
+from collections.abc import Iterable
 from pathlib import Path
 
 import ipywidgets as w
@@ -12,30 +13,37 @@ from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.base.checkpoints import atomic_write
 from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
-from diffae_core.data.digits import Digits
-from diffae_core.diffusion import DiffusionModel, to_pixels
-from diffae_core.panels.base import INVERSION, PREVIEW_STEPS, fitting_prior, new_path, zoom_for
-from diffae_core.panels.controls import choice, digit_choice, slider, switch
-from diffae_core.panels.directions import Directions
-from diffae_core.panels.own_digits import OwnDigitsPanel
+from diffae_core.data.digits import Digits, check_digits
+from diffae_core.demo import GUIDANCE
+from diffae_core.diffusion import NUM_STEPS, DiffusionModel, to_pixels
+from diffae_core.evaluation.classifier import DigitClassifier
+from diffae_core.latents import class_directions, edit, turn
+from diffae_core.panels.base import PREVIEW_STEPS, beside, new_path
+from diffae_core.panels.controls import Another, PictureChoice, choice, digit_choice, line, slider, zoom_for
+from diffae_core.panels.own_digits import UNKNOWN, OwnDigitsPanel, fitting_classifier, known
 from diffae_core.prior import LatentPrior
 
-NOISED, INVERTED = "the digit, noised", "its inverted noise"
-VARIATIONS = 5
+RANDOM, NOISED, INVERTED = "random noise x_T", "the digit, noised", "its inverted noise x_T"
+FAR = 1.5  # radians: at pi / 2 nothing of the handwriting is left
+PRIOR_PREVIEW = {"num_steps": 10}  # while a slider moves
+MORE = [["start", "time"], ["steps", "latent_noise"], ["direction", "strength"], ["refine"]]
 
 
 class Playground(OwnDigitsPanel):
-    """Notebook 05: noise a digit, change its latent, denoise it; draw a digit; save the picture, or copy its code.
+    """Notebook 05: a digit from the list or drawn; its class, its handwriting and its noise, each changed by itself.
 
     Args:
         autoencoder, model: trained ones.
         digits: the digits to choose from.
-        reference: digits whose latents give the class means and the directions.
-        prior: it refines edits and makes new digits; None for the shipped one, where it belongs to the autoencoder.
+        reference: digits whose classes are offered, and whose latents give the direction to each.
+        prior: it knows handwritings; without it there are none, and no classes to choose.
         folder: where the save button writes.
+        classifier: it says which class a drawn digit has, if it fits the data; None for the shipped one.
     """
 
     previews = True
+    cached = ("render", "x_T", "z_T", "hands", "row")
+    is_open = False  # More: as the reader left it in the last playground
 
     def __init__(
         self,
@@ -45,118 +53,182 @@ class Playground(OwnDigitsPanel):
         reference: Digits,
         prior: LatentPrior | None = None,
         folder: str | Path = ".",
+        classifier: DigitClassifier | None = None,
     ):
-        model.check_latents_from(autoencoder)
-        self.autoencoder, self.model, self.folder = autoencoder, model, Path(folder)
-        self.prior = fitting_prior(prior, autoencoder)
-        self.images, self.latents = digits.images, autoencoder.encode_dataset(digits).tensors[0]
-        self.directions = Directions(autoencoder, reference)
-        self.direction, names = self.directions.vector, self.directions.class_names
-        self.class_names = names if self.prior and self.prior.num_classes == len(names) else []
-        super().__init__(
-            self._controls(digits),
-            [["digit", "direction"], ["start", "strength"], ["time", "seed"], ["refine", "refine_time"],
-             ["tell", "latent_noise"], ["steps", "direction_seed"]],
-        )  # fmt: skip
+        for trained in [model, prior] if prior else [model]:
+            trained.check_latents_from(autoencoder)
+        check_digits(digits, model.image_size)
+        self.reference = check_digits(reference, model.image_size)
+        self.autoencoder, self.model, self.prior, self.folder = autoencoder, model, prior, Path(folder)
+        self.targets = reference.labels.unique().tolist() if reference.num_classes > 1 else []
+        self.classes = self.targets if prior and prior.num_classes == reference.num_classes else []
+        self.classifier = fitting_classifier(classifier, reference) if self.classes else None
+        super().__init__(digits, self._controls(digits))
 
     def _controls(self, digits: Digits) -> dict[str, w.Widget]:
-        classes = len(self.directions.class_names)
-        target = f"edit {(int(digits.labels[0]) + classes // 2) % classes}" if classes else "random"
-        fslider, islider = functools.partial(slider, w.FloatSlider), functools.partial(slider, w.IntSlider)
+        names, own = self.reference.names, int(digits.labels[0])
+        classes, own = (self.classes, own) if own in self.classes else ([UNKNOWN, *self.classes], UNKNOWN)
+        target = classes[(classes.index(own) + (len(classes) + 1) // 2) % len(classes)]
+        options = [(names[label], label) for label in self.classes]
+        directions = [("at random", UNKNOWN), *((f"towards {names[label]}", label) for label in self.targets)]
+        latent_noise = [("not given", UNKNOWN), *((f"{std:g}", std) for std in (0.0, 0.5, 1.0, 1.5, 2.0))]
+        fslider = functools.partial(slider, w.FloatSlider)
         return {
             "digit": digit_choice("digit", digits, 0),
-            "direction": choice("direction", self.directions.options(), target, "where the latent is moved"),
-            "strength": fslider("strength", 1.5, -3, 3, 0.1, "In standard deviations; to a mean: 1 is all the way"),
-            "direction_seed": islider("direction seed", 0, 0, 99, 1, "Which random direction"),
-            "start": choice("start from", [NOISED, INVERTED], NOISED, "what is denoised"),
-            "time": fslider("diffusion time", 0.8, 0, 1, 0.05, "How far the digit is noised: 1 leaves nothing of it"),
-            "seed": islider("noise seed", 0, 0, 99, 1, "Which noise is added, and begins the variations"),
-            "refine": switch("refine", bool(self.prior), "the moved latent, by the prior; an edit with its label"),
-            "refine_time": fslider("refine time", 0.6, 0, 1, 0.05, "0 changes nothing, 1 forgets the latent"),
-            "tell": switch("tell latent noise", False, "else the network estimates it by itself"),
-            "latent_noise": fslider("latent noise", 1.0, 0, 2, 0.1, "0: take the latent literally; 2: only roughly"),
-            "steps": islider("DDIM steps", 20, 1, 50, 1, "In the picture drawn once the sliders rest"),
-        }
+            "own": choice("label", [("unknown", UNKNOWN), *options], own, "the handwriting depends on it: correct it"),
+            "label": PictureChoice(
+                description="The digit as each class, in the same handwriting. Choose one:",
+                tooltip="Which class the result has",
+                options=options,
+                value=target,
+            ),
+            "angle": fslider("handwriting", 0.0, 0, FAR, 0.05, "0: as the digit's; 1.5: another hand"),
+            "hand": Another("Another hand", "To which handwriting the slider leads"),
+            "seed": Another("Another x_T", "Other noise for the diffusion model to begin with"),
+            "start": choice("start from", [RANDOM, NOISED, INVERTED], RANDOM, "what is denoised"),
+            "time": fslider("diffusion time", 0.8, 0.05, 1, 0.05, "1 leaves nothing of the digit but its latent"),
+            "steps": slider(w.IntSlider, "DDIM steps", NUM_STEPS, 1, 50, 1, "Once the sliders rest"),
+            "latent_noise": choice("latent_noise", latent_noise, UNKNOWN, "0: the latent literally; 2: only roughly"),
+            "direction": choice("move the latent", directions, UNKNOWN, "at random, or as the paper edits"),
+            "strength": fslider("strength", 0.0, -3, 3, 0.1, "How far, in standard deviations"),
+            "refine": fslider("refine", 0.0, 0, 1, 0.05, "How much of the moved latent the prior makes again"),
+        }  # fmt: skip
 
-    def extra_buttons(self) -> list[w.Widget]:
+    def contents(self, rows: Iterable[list[str]], played: str | None) -> list[w.Widget]:
+        digit, own, label, angle, hand, seed, *_ = self.controls.values()
+        self.more = w.ToggleButton(Playground.is_open, description="More", icon="sliders", tooltip="All other controls")
+        self.more.observe(self._fold, "value")
+        save = self.button("Save picture", "save", "As a PNG, beside the notebook", self.save)
+        copy = self.button("Copy as Python", "copy", "The calls that make this picture", self.copy)
+        self.folded = w.VBox([*super().contents(MORE, None)[: len(MORE)], line([save, copy])])
+        self._fold()
+        label.layout.display = own.layout.display = None if self.classes else "none"
         return [
-            self.button("Save picture", "save", "As a PNG, beside the notebook", self.save),
-            self.button("Copy as Python", "copy", "The calls that make this picture", self.copy),
+            line([self.canvas, self.image]),
+            line([digit, self.new, own]),
+            label,
+            line([angle, hand, seed, self.reset_button, self.more]),
+            self.folded,
         ]
 
-    def idle(self, direction: str, start: str, refine: bool, tell: bool, strength: float, **state) -> set[str]:
+    def _fold(self, _: dict | None = None) -> None:
+        Playground.is_open = self.more.value
+        self.folded.layout.display = None if self.more.value else "none"
+
+    def show(self, preview: bool = False) -> None:
+        super().show(preview)
+        if self.classes and not preview:
+            self.attempt(lambda: self.controls["label"].show(self.row(**self._of_row(**self.state))))
+
+    @staticmethod
+    def _of_row(digit, own, angle, hand, seed, **_) -> dict:
+        return {"digit": digit, "own": own, "angle": angle, "hand": hand, "seed": seed}
+
+    def idle(self, angle, start, direction, strength, refine, **_) -> set[str]:
         without_effect = {
-            "time": start == INVERTED,
-            "direction_seed": direction != "random" or strength == 0,
+            "angle": self.prior is None,
+            "hand": angle == 0,
+            "seed": start == INVERTED and refine == 0 and (strength == 0 or direction != UNKNOWN),
+            "time": start != NOISED,
+            "direction": strength == 0,
             "refine": self.prior is None,
-            "refine_time": not refine,
-            "latent_noise": not tell,
         }
         return {name for name, idle in without_effect.items() if idle}
 
-    def label(self, direction: str) -> int | None:
-        """The class that a direction leads to, if the prior knows classes."""
-        return self.directions.label(direction) if self.class_names else None
+    def x_T(self, digit: int) -> Tensor:
+        """The inverted noise of a digit: with its own latent it leads back to the digit."""
+        return self.model.invert(self.images[[digit]], self.latents[[digit]]).cpu()
 
-    def moved(
-        self, digit, direction, strength, direction_seed, seed, refine, refine_time, preview=False, **_
-    ) -> Tensor:
+    def z_T(self, digit: int, own: int) -> Tensor:
+        """The handwriting of a digit, whose class is ``own``."""
+        return self.prior.invert(self.latents[[digit]], known(own))
+
+    def hands(self, digit: int, own: int, angle: float, hand: int, preview: bool = False) -> Tensor:
+        """The digit's latent as each class, its handwriting turned, ``(C, latent_dim)``; without classes C is 1."""
+        settings = PRIOR_PREVIEW if preview else {}
+        z_T = self.z_T(digit, own)
+        z_T = turn(z_T, angle, seeded(hand)) if angle else z_T
+        itself = self.prior.generate(z_T, known(own), **settings).cpu()
+        if not self.classes:
+            return itself
+        labels = torch.tensor(self.classes)
+        others = self.prior.generate(z_T.expand(len(labels), -1), labels, guidance=GUIDANCE, **settings).cpu()
+        return torch.where(labels[:, None] == own, itself, others)
+
+    def row(self, digit: int, own: int, angle: float, hand: int, seed: int) -> Tensor:
+        """The digit as each class, ``(C, 1, H, W)``, from the same x_T."""
+        x_T = torch.randn(1, *self.images.shape[1:], generator=seeded(seed))
+        return self.model.generate(self.hands(digit, own, angle, hand), x_T=x_T).cpu()
+
+    @functools.cached_property
+    def directions(self) -> Tensor:
+        """The direction towards each class, ``(C, latent_dim)``."""
+        return class_directions(*self.autoencoder.encode_dataset(self.reference).tensors)
+
+    def direction(self, label: int, seed: int) -> Tensor:
+        """The direction towards a class, or a random one, ``(latent_dim,)``."""
+        if label == UNKNOWN:
+            return torch.randn(self.model.latent_dim, generator=seeded(seed))
+        return self.directions[label]
+
+    def latent(self, digit, own, label, angle, hand, direction, strength, refine, seed, preview=False, **_) -> Tensor:
         """The changed latent of a state, ``(1, latent_dim)``."""
         latent = self.latents[[digit]]
-        moved = latent + strength * self.direction(direction, latent, direction_seed)
-        if not refine:
-            return moved
-        settings = {"labels": self.label(direction), "num_steps": 10 if preview else 50, "generator": seeded(seed)}
-        return self.prior.refine(moved, refine_time, **settings).cpu()
+        if self.prior:
+            index = self.classes.index(label) if self.classes else 0
+            latent = self.hands(digit, own, angle, hand, preview)[[index]]
+        if strength:
+            latent = edit(latent, self.direction(direction, seed), strength)
+        if refine and self.prior:
+            settings = PRIOR_PREVIEW if preview else {}
+            latent = self.prior.refine(latent, refine, labels=known(label), generator=seeded(seed), **settings)
+        return latent
 
     def draw(self, preview: bool, **state) -> bytes:
-        digit, seed, steps = state["digit"], state["seed"], state["steps"]
-        image, moved = self.images[[digit]], self.moved(preview=preview, **state)
+        image, seed, time = self.images[[state["digit"]]], state["seed"], 1.0
+        noisy = torch.randn(image.shape, generator=seeded(seed))
         if state["start"] == NOISED:
-            time, spacing = state["time"], "uniform"
+            time = state["time"]
             noisy = self.model.add_noise(image, time, seeded(seed))[0].cpu()
-        else:
-            time, spacing, noisy = 1.0, INVERSION["spacing"], self.own_noise(digit).cpu()
-        x_T = torch.randn(VARIATIONS, *image.shape[1:], generator=seeded(seed + 1000))
-        images = self.model.denoise_with_latent(
-            torch.cat([noisy, x_T]),
-            moved.expand(1 + VARIATIONS, -1),
-            torch.tensor([time, *[1.0] * VARIATIONS]),
-            min(steps, PREVIEW_STEPS) if preview else steps,
-            spacing=spacing,
-            latent_noise=state["latent_noise"] if state["tell"] else None,
-        ).cpu()  # fmt: skip
-        denoised, variations = images[:1], images[1:]
-        change = denoised - image
-        tiles = torch.cat([image, to_pixels(noisy), denoised, change.clamp(min=0), (-change).clamp(min=0)])
-        headings = ("original", "noisy", "denoised", "added", "removed")
-        above = labelled_picture({"": tiles}, headings, zoom_for(tiles))
-        others = tuple(f"variation {number}" for number in range(1, VARIATIONS + 1))
-        return png_bytes(stack(above, labelled_picture({"": variations}, others, zoom_for(tiles))))
+        elif state["start"] == INVERTED:
+            noisy = self.x_T(state["digit"])
+        steps = min(state["steps"], PREVIEW_STEPS) if preview else state["steps"]
+        settings = {"num_steps": steps, "latent_noise": known(state["latent_noise"])}
+        latent = self.latent(preview=preview, **state)
+        result = self.model.denoise_with_latent(noisy, latent, time, **settings).cpu()
+        change = result - image
+        large = labelled_picture({"": torch.cat([image, result])}, ("original", "result"), zoom_for(image, 196), gap=1)
+        changes = torch.cat([change.clamp(min=0), (-change).clamp(min=0)])
+        small = labelled_picture({"": changes}, ("added", "removed"), zoom_for(image, 84))
+        begin = labelled_picture({"": to_pixels(noisy)}, ("from noise",), zoom_for(image, 84))
+        return png_bytes(beside(large, stack(small, begin)))
 
     def python_call(self) -> str:
         """The lines of Python that make the present digit again, for a panel called ``playground``."""
         state = self.state
-        digit, seed, direction = state["digit"], state["seed"], state["direction"]
-        told = f", latent_noise={state['latent_noise']}" if state["tell"] else ""
-        lines = [
-            f"image, latent = playground.images[[{digit}]], playground.latents[[{digit}]]",
-            f"direction = playground.direction({direction!r}, latent, {state['direction_seed']})",
-            f"moved = latent + {state['strength']} * direction",
-        ]
-        if state["refine"]:
-            wanted = f"labels={self.label(direction)}, generator=core.seeded({seed})"
-            lines += [f"moved = playground.prior.refine(moved, {state['refine_time']}, {wanted})"]
+        digit, own, label, seed = state["digit"], known(state["own"]), known(state["label"]), state["seed"]
+        lines = [f"image, latent = playground.images[[{digit}]], playground.latents[[{digit}]]"]
+        decode = "playground.model.generate(latent, "
         if state["start"] == NOISED:
-            lines += [f"noisy, _ = diffusion_model.add_noise(image, {state['time']}, core.seeded({seed}))"]
-            settings = f"{state['time']}, num_steps={state['steps']}{told}"
-            lines += [f"denoised = diffusion_model.denoise_with_latent(noisy, moved, {settings})"]
-        else:
-            inversion = ", ".join(f"{name}={value!r}" for name, value in INVERSION.items())
-            lines += [f"x_T = diffusion_model.invert(image, latent, {inversion})"]
-            settings = f"num_steps={state['steps']}, x_T=x_T, spacing={INVERSION['spacing']!r}{told}"
-            lines += [f"denoised = diffusion_model.generate(moved, {settings})"]
-        return "\n".join(lines)
+            lines += [f"noisy, _ = playground.model.add_noise(image, {state['time']}, core.seeded({seed}))"]
+            decode = f"playground.model.denoise_with_latent(noisy, latent, {state['time']}, "
+        elif state["start"] == INVERTED:
+            lines += ["x_T = playground.model.invert(image, latent)"]
+        if self.prior:
+            lines += [f"z_T = playground.prior.invert(latent, {own})"]
+            if state["angle"]:
+                lines += [f"z_T = core.turn(z_T, {state['angle']}, core.seeded({state['hand']}))"]
+            guidance = "" if label in (own, None) else f", guidance={GUIDANCE}"
+            lines += [f"latent = playground.prior.generate(z_T, {label}{guidance})"]
+        if state["strength"]:
+            direction = f"playground.direction({state['direction']}, {seed})"
+            lines += [f"latent = core.edit(latent, {direction}, {state['strength']})"]
+        if state["refine"] and self.prior:
+            settings = f"labels={label}, generator=core.seeded({seed})"
+            lines += [f"latent = playground.prior.refine(latent, {state['refine']}, {settings})"]
+        noise = {RANDOM: f", generator=core.seeded({seed})", NOISED: "", INVERTED: ", x_T=x_T"}[state["start"]]
+        latent_noise = "" if state["latent_noise"] == UNKNOWN else f", latent_noise={state['latent_noise']}"
+        return "\n".join([*lines, f"result = {decode}num_steps={state['steps']}{noise}{latent_noise})"])
 
     def save(self) -> None:
         """Write the picture as a PNG that is not there yet."""

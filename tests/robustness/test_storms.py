@@ -7,54 +7,21 @@ import time
 import pytest
 from common import report, resident_mb
 
-import diffae_core as core
-
-
-@pytest.fixture
-def make(small_autoencoder, small_model, small_prior, sample, held_out, tmp_path):
-    panels, digits = pytest.importorskip("diffae_core.panels"), held_out.spaced(12)
-    models, own = (small_autoencoder, small_model), {"prior": small_prior, "folder": tmp_path}
-
-    def head():
-        head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
-        features = small_autoencoder.encode_dataset(digits)
-        list(core.train_last_layer(head, features, core.TrainingConfig(20, 4, 1e-2)))
-        return head
-
-    return {
-        "BlendPanel": lambda: panels.BlendPanel(small_autoencoder, digits),
-        "NoisePanel": lambda: panels.NoisePanel(digits),
-        "DenoiserPanel": lambda: panels.DenoiserPanel(*models, digits),
-        "FilmstripPanel": lambda: panels.FilmstripPanel(*models, digits),
-        "InterpolationPanel": lambda: panels.InterpolationPanel(*models, digits, **own),
-        "CluePanel": lambda: panels.CluePanel(*models, head(), digits),
-        "Playground": lambda: panels.Playground(*models, digits, sample.spaced(200), **own),
-    }
+test_panels = pytest.importorskip("test_panels")
 
 
 def change(control, dice):
-    """Set a control to a random value that it can have; numbers of steps to 20 or less, which is quicker."""
-    if control.disabled:
-        return
-    if hasattr(control, "options"):
-        control.index = dice.randrange(len(control.options))
-    elif isinstance(control.value, bool):
-        control.value = not control.value
-    elif hasattr(control, "min") and isinstance(control.min, int):
-        control.value = dice.randint(control.min, min(control.max, 20))
-    elif hasattr(control, "min"):
-        control.value = dice.uniform(control.min, control.max)
-
-
-PANELS = ["Blend", "Noise", "Denoiser", "Filmstrip", "Interpolation", "Clue"]
+    """Set a control to a random value that it can have."""
+    if not control.disabled:
+        control.value = test_panels.random_value(control, dice)
 
 
 @pytest.mark.parametrize("events", [40, pytest.param(500, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", [*(f"{name}Panel" for name in PANELS), "Playground"])
-def test_a_panel(name, events, make):
-    from diffae_core.panels.base import REST_SECONDS
-
-    panel, dice = make[name](), random.Random(0)
+@pytest.mark.parametrize("name", test_panels.NAMES)
+def test_a_panel(name, events, sample, held_out, tmp_path, monkeypatch):
+    monkeypatch.setattr(test_panels.clue, "PATH_STEPS", 20)
+    data = held_out.spaced(12), sample.spaced(200)
+    panel, dice = test_panels.make_panel(name, test_panels.small_models(), *data, tmp_path), random.Random(0)
 
     async def storm():
         for number in range(events):
@@ -64,7 +31,7 @@ def test_a_panel(name, events, make):
             if number == events // 4:
                 warm = resident_mb()
         grown, began = resident_mb() - warm, time.perf_counter()
-        await asyncio.sleep(REST_SECONDS + 0.01)  # the full picture is drawn within this
+        await asyncio.sleep(test_panels.base.REST_SECONDS + 0.01)  # the full picture is drawn within this
         return grown, time.perf_counter() - began
 
     grown, rest = asyncio.run(storm())
