@@ -225,8 +225,8 @@ def play_as_a_newcomer(page: Page, panel: Locator, picture: Locator) -> None:
     press_shortcuts(page, classes.nth(2))
     page.keyboard.press("Tab")
     must_change(page, picture, lambda: page.keyboard.press("ArrowLeft"))  # Tab leads to the handwriting
-    page.keyboard.press("Tab")
-    must_change(page, picture, lambda: page.keyboard.press("Enter"))  # and to another hand
+    panel.get_by_role("button", name="Another hand").focus()
+    must_change(page, picture, lambda: page.keyboard.press("Enter"))
     reset.focus()
     page.keyboard.press("Enter")
     page.wait_for_function(is_drawn.replace("=> ", "=> !"), arg=digit.element_handle())
