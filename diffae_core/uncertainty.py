@@ -223,13 +223,13 @@ def clue(
                 are_logits = not _are_probabilities(predictions, tolerance=1e-2)  # as near as bfloat16 gets
             probabilities = predictions.softmax(-1) if are_logits else predictions / predictions.sum(-1, keepdim=True)
             entropy = decompose_entropy(probabilities).total.to(z.device)
-            away = torch.linalg.vector_norm((view(z) - start).flatten(1), ord=norm, dim=1)
+            away = torch.linalg.vector_norm((view(z) - start).flatten(1), ord=norm, dim=1).to(z.device)
             history["entropy"].append(entropy.detach())
             history["distance"].append(away.detach())
             if keep_path:
                 history["latents"].append(z.detach().clone())
             if step < num_steps:  # not backward(): classifier and decoder are to keep no gradients
-                (z.grad,) = torch.autograd.grad((entropy + weights * away.to(z.device)).sum(), z)
+                (z.grad,) = torch.autograd.grad((entropy + weights * away).sum(), z)
                 optimizer.step()
     return z.detach(), {name: torch.stack(values) for name, values in history.items()}
 
