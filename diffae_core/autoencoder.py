@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from diffae_core.base.devices import choose_device, random_normal
+from diffae_core.base.devices import choose_device, random_normal, random_uniform
 from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_images, check_latents, check_number
@@ -202,9 +202,9 @@ def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator)
 
     So training shows what lies between digits: the half-way point of two comes up with the one as often as the other.
     """
-    way = 0.5 * torch.rand(len(latents), 1, generator=generator, device=generator.device)
-    mixed = torch.rand(len(latents), 1, generator=generator, device=generator.device) < mixed_share
-    return torch.lerp(latents, latents.roll(1, dims=0), (way * mixed).to(latents))
+    way = 0.5 * random_uniform(len(latents), latents.device, generator)
+    is_mixed = random_uniform(len(latents), latents.device, generator) < mixed_share
+    return torch.lerp(latents, latents.roll(1, dims=0), (way * is_mixed)[:, None].to(latents))
 
 
 def check_normalised_batches(digits: Digits, config: TrainingConfig) -> None:

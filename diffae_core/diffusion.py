@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, mix_latents
-from diffae_core.base.devices import choose_device, random_normal
+from diffae_core.base.devices import choose_device, random_normal, random_uniform
 from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import (
@@ -296,10 +296,10 @@ def noisy_latent_loss(
     device = images.device
     count = len(images)
     noise = random_normal(images.shape, device, generator)
-    times = torch.rand(count, generator=generator).to(device)
-    s = latent_noise * torch.rand(count, generator=generator).to(device)
+    times = random_uniform(count, device, generator)
+    s = latent_noise * random_uniform(count, device, generator)
     added = s[:, None] * random_normal(latents.shape, device, generator)
-    is_told = torch.rand(count, generator=generator).to(device) < 0.5
+    is_told = random_uniform(count, device, generator) < 0.5
     latents = mix_latents(latents, mixed_share, generator) + added
     return model.loss(images, latents, times, noise, torch.where(is_told, s, UNKNOWN)).mean()
 

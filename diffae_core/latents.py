@@ -69,7 +69,7 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
     probe.fit(latents.detach().cpu().numpy(), labels.cpu().numpy())
     weights = torch.from_numpy(probe.coef_).float()
     weights = torch.cat([-weights, weights]) if len(weights) == 1 else weights  # of two classes it gives one row
-    directions = torch.zeros(int(classes[-1]) + 1, latents.shape[1])
+    directions = weights.new_zeros(int(classes[-1]) + 1, latents.shape[1])
     directions[classes] = torch.nn.functional.normalize(weights, dim=1)
     return directions
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffae_core.autoencoder import SimpleAutoencoder
-from diffae_core.base.devices import choose_device, random_normal
+from diffae_core.base.devices import choose_device, random_normal, random_uniform
 from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_generator, check_labels, check_latents, check_number
@@ -255,9 +255,9 @@ def train_latent_prior(
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         batch = latents[index.to(latents.device)]
         noise = random_normal(batch.shape, batch.device, generator)
-        times = torch.rand(len(batch), generator=generator).to(batch.device)
-        hidden = torch.rand(len(batch), generator=generator) < DROPPED_LABELS
-        shown = torch.where(hidden, prior.num_classes, labels[index]).to(batch.device)
+        times = random_uniform(len(batch), batch.device, generator)
+        is_hidden = random_uniform(len(batch), batch.device, generator) < DROPPED_LABELS
+        shown = torch.where(is_hidden, prior.num_classes, labels[index].to(batch.device))
         return prior.loss(batch, times, noise, shown).mean()
 
     return Training(prior, batch_loss, len(latents), config, data)

@@ -54,3 +54,8 @@ def random_normal(shape: tuple[int, ...], device: torch.device, generator: torch
     """Standard normal noise on ``device``, made where ``generator`` lives: a CPU generator serves any device."""
     source = device if generator is None else generator.device
     return torch.randn(tuple(shape), device=source, generator=generator).to(device)
+
+
+def random_uniform(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """``(count,)`` numbers in [0, 1) on ``device``, made where ``generator`` lives."""
+    return torch.rand(count, device=generator.device, generator=generator).to(device)
