@@ -202,7 +202,7 @@ def write_quality(plan: Plan) -> None:
     """The metrics of some test digits as a table in Markdown, in a file and on the screen."""
     test = plan.test.spaced(min(plan.options.quality_digits, len(plan.test), len(plan.train)))
     autoencoder, model, classifier = (plan.models[name] for name in ("autoencoder", "diffusion", "classifier"))
-    metrics = core.quality(autoencoder, model, classifier, test, plan.train, plan.options.seed, progress=tqdm)
+    metrics = core.quality(autoencoder, model, classifier, plan.train, test, plan.options.seed, progress=tqdm)
     rows = [f"| {name} | {value:{'.2f' if '%' in name else '.4g'}} |" for name, value in metrics.items()]
     heading = f"| on {len(test):,} test digits, random x_T, {NUM_STEPS} {SPACING} steps, eta 0 | value |"
     text = "\n".join([heading, "|---|---|", *rows]) + "\n"
