@@ -80,7 +80,8 @@ ON_THE_MODELS_DEVICE = {
         denoiser(m), x_T.to(m.model.device), core.step_times(3), z, eta=1.0, generator=core.seeded(0)
     ),
 }
-ON_THE_LATENTS_DEVICE = {
+ON_THE_INPUTS_DEVICE = {
+    "stroke_statistics": lambda m, x, z, x_T, y: core.metrics.stroke_statistics(x),
     "class_means": lambda m, x, z, x_T, y: core.class_means(z, y),
     "principal_directions": lambda m, x, z, x_T, y: core.principal_directions(z, 2).abs(),
     "edit": lambda m, x, z, x_T, y: core.edit(z, core.class_directions(z, y)[2], 1.5),
@@ -115,7 +116,7 @@ ON_THE_CPU = {
     "as_images": lambda m, x, z, x_T, y: core.as_images((255 * x).byte()).cpu(),
     "Digits.from_arrays": lambda m, x, z, x_T, y: core.Digits.from_arrays(x, y).pixels,
 }
-ENTRIES = ON_THE_MODELS_DEVICE | ON_THE_LATENTS_DEVICE | ON_THE_CPU
+ENTRIES = ON_THE_MODELS_DEVICE | ON_THE_INPUTS_DEVICE | ON_THE_CPU
 
 
 def tensors_of(answer):
@@ -137,7 +138,7 @@ def test_an_entry_point_gives_what_it_gives_on_the_cpu(name, device):
     for place in (device, torch.device("cpu")):  # where the inputs are
         answers = tensors_of(ENTRIES[name](models, *(values.to(place) for values in inputs)))
         expected_device = torch.device("cpu") if name in ON_THE_CPU else device
-        expected_device = place if name in ON_THE_LATENTS_DEVICE else expected_device
+        expected_device = place if name in ON_THE_INPUTS_DEVICE else expected_device
         for answer, same in zip(answers, wanted, strict=True):
             assert answer.device == expected_device
             torch.testing.assert_close(answer.cpu(), same)
