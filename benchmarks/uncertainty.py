@@ -113,7 +113,7 @@ def explain(autoencoder, model, head, z: Tensor) -> Scores:
         before = z[core.decompose_entropy(head(z)).total.topk(UNCERTAIN).indices]
     started = {place: classify(before, decode) for place, decode in places.items()}
     for kind, settings in kinds.items():
-        after, _ = core.clue(before, **settings, distance_weight=0.005, steps=200, learning_rate=0.05)
+        after, _ = core.clue(before, **settings, distance_weight=0.005, num_steps=200, learning_rate=0.05)
         for place, decode in places.items():
             entropy, label = classify(after, decode)
             row = f"{kind}; {place}"

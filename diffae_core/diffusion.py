@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, mix_latents
+from diffae_core.autoencoder import SimpleAutoencoder, batch_normalised, check_normalised_batches, mix_latents
 from diffae_core.base.devices import choose_device, random_normal, random_uniform
 from diffae_core.base.model import Model, encoder_fingerprint, fingerprint
 from diffae_core.base.training import Training, TrainingConfig
@@ -367,6 +367,7 @@ def train_jointly(
     check_number(latent_noise, "latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
+    check_normalised_batches(digits, config)
     trained = EncoderAndDiffusion(autoencoder, model)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:

@@ -91,7 +91,6 @@ ON_THE_INPUTS_DEVICE = {
     "clue": lambda m, x, z, x_T, y: core.clue(z, m.head, num_steps=3),
     "clue of the picture": lambda m, x, z, x_T, y: core.clue(z, m.head, num_steps=2, decoder=m.autoencoder.decode),
     "decompose_entropy": lambda m, x, z, x_T, y: core.decompose_entropy(z.softmax(-1)[None]),
-    "stroke_statistics": lambda m, x, z, x_T, y: tuple(core.metrics.stroke_statistics(x).values()),
 }
 ON_THE_CPU = {
     "encode_dataset": lambda m, x, z, x_T, y: m.autoencoder.encode_dataset(DIGITS).tensors,
