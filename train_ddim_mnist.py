@@ -22,6 +22,7 @@ import diffae_core as core
 from diffae_core.autoencoder import AUTOENCODER
 from diffae_core.base.runs import check_settings, first_interrupt, locked, with_progress
 from diffae_core.diffusion import DIFFUSION, NUM_STEPS, SPACING
+from diffae_core.evaluation.classifier import CLASSIFIER
 from diffae_core.prior import PRIOR
 
 log = logging.getLogger("diffae_core.script")
@@ -104,6 +105,7 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
         recipes["prior"] = replace(PRIOR, epochs=options.prior_epochs, seed=options.seed)
         models["prior"] = core.LatentPrior(latent_dim, num_classes=train.num_classes, device=meta)
     if min(options.quality_digits, len(test), len(train)) >= 10 and train.num_classes >= 2:
+        recipes["classifier"] = CLASSIFIER
         models["classifier"] = core.DigitClassifier(train.num_classes, size, device=meta)
 
     if not options.pretrained:
@@ -118,10 +120,10 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
 
 def announce(plan: Plan) -> None:
     """Say what is going to be done, and for how long."""
-    epochs = {name: recipe.epochs for name, recipe in plan.recipes.items()}
-    if "classifier" in plan.models and (plan.options.data or plan.options.train_classifier):
-        epochs["classifier"] = 6
-    minutes = sum(CPU_MINUTES_AN_EPOCH[name] * number for name, number in epochs.items()) * len(plan.train) / 54_000
+    trained = set(plan.recipes)
+    if not (plan.options.data or plan.options.train_classifier):
+        trained -= {"classifier"}
+    minutes = sum(CPU_MINUTES_AN_EPOCH[name] * plan.recipes[name].epochs for name in trained) * len(plan.train) / 54_000
     effort = "shipped weights" if plan.options.pretrained else f"about {max(1, round(minutes))} minutes on 2 cores"
     log.info("%s, %s training digits, %s, into %s", plan.device, f"{len(plan.train):,}", effort, plan.folder)
 
@@ -136,7 +138,7 @@ def train_all(plan: Plan) -> None:
             model, train, models["autoencoder"], recipes["diffusion"], *noise
         ),
         "prior": lambda model: core.train_latent_prior(model, train, models["autoencoder"], recipes["prior"]),
-        "classifier": lambda model: core.train_classifier(model, train),
+        "classifier": lambda model: core.train_classifier(model, train, recipes["classifier"]),
     }
     for name in models:
         models[name] = train_or_load(plan, name, make_run[name])

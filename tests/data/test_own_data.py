@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from PIL import Image, ImageDraw
 
 import diffae_core as core
@@ -41,12 +40,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def output(folder, tmp_path_factory):
-    """The script's output for these pictures, trained for some seconds by the README's command."""
+    """The script's output for these pictures, trained for some seconds."""
     output = tmp_path_factory.mktemp("output")
-    command = next(
-        line for line in (ROOT / "README.md").read_text().splitlines() if "--data my_pictures --image" in line
-    )
-    options = command.removeprefix("python train_ddim_mnist.py --data my_pictures").split()
+    options = ["--image-size", "32", "--latent-dim", "16", "--widths", "16", "32", "--block-depth", "1"]
+    options += ["--autoencoder-epochs", "40", "--epochs", "6", "--batch-size", "16", "--prior-epochs", "20"]
     train_ddim_mnist.main(["--data", str(folder), "--output-dir", str(output), "--device", "cpu", *options])
     return output
 
