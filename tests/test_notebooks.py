@@ -79,7 +79,7 @@ def test_panels_and_exercises_need_the_set_up_only_and_the_solutions_pass_on_the
     checks = tagged(notebook, "check")
     assert checks
     for cell in checks:
-        assert "Right" in "".join(output.text for output in cell.outputs), cell.source
+        assert "Right" in "".join(output.get("text", "") for output in cell.outputs), cell.source
 
 
 def test_there_are_five_in_order_and_two_appendices():
