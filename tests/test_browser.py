@@ -256,5 +256,5 @@ def test_the_interrupt_button_stops_live_training_which_then_goes_on(page):
     errors(page).wait_for()
     assert "KeyboardInterrupt" in errors(page).inner_text()
     page.evaluate(RUN_LAST)  # by command: pictures that still grow would move the cell from under a click
-    page.get_by_text("160 steps, ").wait_for(timeout=240 * SECONDS)
+    page.get_by_text("120 steps, ").wait_for(timeout=240 * SECONDS)
     assert errors(page).count() == 0
