@@ -24,6 +24,7 @@ PANELS = [("lab", path.stem) for path in NOTEBOOKS]
 PANELS += [("notebook", path.stem) for path in NOTEBOOKS if path.stem.startswith(("02", "05"))]
 KEPT = {"setup", "parameters", "panel"}  # tags of the cells that a panel needs
 SEVEN = ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))  # a stroke, in shares of the canvas
+LIVE_STEPS = 120  # of the live training, where notebook 04 takes more
 SHORTCUTS = "xabmyrzdd"  # cut, insert above, below, merge or markdown, code, raw, undo, delete
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells stay in the page
@@ -69,7 +70,7 @@ def folder(tmp_path_factory):
     (training,) = [place for place, names in enumerate(tags) if "training" in names]
     notebook = cut_down(path, lambda place, _: place <= training)
     for cell in notebook.cells:
-        cell.source = re.sub(r"^LIVE_STEPS = \d+", "LIVE_STEPS = 120", cell.source)
+        cell.source = re.sub(r"^LIVE_STEPS = \d+", f"LIVE_STEPS = {LIVE_STEPS}", cell.source)
     nbformat.write(notebook, folder / "live.ipynb")
     return folder
 
@@ -256,5 +257,5 @@ def test_the_interrupt_button_stops_live_training_which_then_goes_on(page):
     errors(page).wait_for()
     assert "KeyboardInterrupt" in errors(page).inner_text()
     page.evaluate(RUN_LAST)  # by command: pictures that still grow would move the cell from under a click
-    page.get_by_text("120 steps, ").wait_for(timeout=240 * SECONDS)
+    page.get_by_text(f"{LIVE_STEPS} steps, ").wait_for(timeout=240 * SECONDS)
     assert errors(page).count() == 0
