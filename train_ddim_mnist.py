@@ -178,14 +178,18 @@ def drive(plan: Plan, name: str, run: core.Training, path: Path) -> None:
         run.resume(path)
     with first_interrupt() as interrupted:
         for record in with_progress(run, name):
-            if not math.isfinite(record.loss):
+            stops = interrupted.is_set()
+            saves = stops or record.step % SAVE_EVERY_STEPS == 0
+            samples = name == "diffusion" and record.step % (SAMPLES_EVERY_EPOCHS * run.steps_per_epoch) == 0
+            is_read = saves or samples or record.step == len(run)  # not at every step: to read a loss waits for the GPU
+            if is_read and not math.isfinite(record.loss):
                 hint = f"start anew in another folder, with another --seed or a lower --learning-rate; see {path}"
                 raise ValueError(f"the loss of the {name} is {record.loss} at step {record.step}: {hint}")
-            if name == "diffusion" and record.step % (SAMPLES_EVERY_EPOCHS * run.steps_per_epoch) == 0:
+            if samples:
                 save_samples(plan, run.ema_model, round(record.epoch))  # before saving: after a kill made again
-            if interrupted.is_set() or record.step % SAVE_EVERY_STEPS == 0:
+            if saves:
                 run.save(path)
-            if interrupted.is_set():
+            if stops:
                 raise KeyboardInterrupt
 
 

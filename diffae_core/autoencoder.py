@@ -5,16 +5,16 @@ from typing import Literal, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from diffae_core.base.devices import choose_device, random_normal, random_uniform
 from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_images, check_latents, check_number
+from diffae_core.data.arrays import as_batch
 from diffae_core.data.digits import Digits, check_digits
-from diffae_core.data.pictures import as_images
+from diffae_core.data.pictures import to_unit
 
 AUTOENCODER = TrainingConfig(epochs=5)  # the recipe of the shipped autoencoder
 
@@ -138,23 +138,10 @@ def _batches(dataset: Dataset, batch_size: int):
     """Pairs of images ``(B, 1, H, W)`` in [0, 1] and labels int64 ``(B,)``."""
     if isinstance(dataset, Digits):
         for pixels, labels in zip(dataset.pixels.split(batch_size), dataset.labels.split(batch_size)):
-            yield as_images(pixels), labels
+            yield to_unit(pixels), labels
         return
     # with a generator that is not the caller's
-    for batch in DataLoader(dataset, batch_size, collate_fn=_collate, generator=torch.Generator("cpu")):
-        pair = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
-        if not isinstance(pair[1], Tensor) or pair[1].dtype != torch.int64:
-            got = pair[1].dtype if isinstance(pair[1], Tensor) else type(pair[1]).__name__
-            raise TypeError(f"expected pairs of an image and a whole number, its label, got labels {got}: see Digits")
-        yield pair
-
-
-def _collate(items: list):
-    """A batch of the items, with PIL images, such as torchvision's ``MNIST(root)`` gives, as tensors."""
-    is_pair = isinstance(items[0], tuple | list) and len(items[0]) == 2
-    if is_pair and isinstance(items[0][0], Image.Image):
-        items = [(as_images(image)[0], label) for image, label in items]
-    return default_collate(items)
+    yield from DataLoader(dataset, batch_size, collate_fn=as_batch, generator=torch.Generator("cpu"))
 
 
 def train_autoencoder(
@@ -187,7 +174,7 @@ def train_autoencoder(
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        images = as_images(pixels[index.to(pixels.device)])
+        images = to_unit(pixels[index.to(pixels.device)])
         latents = batch_normalised(model.encoder(images))
         noise = random_normal(latents.shape, latents.device, generator)
         noisy = mix_latents(latents, mixed_share, generator) + latent_noise * noise

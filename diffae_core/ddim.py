@@ -4,6 +4,7 @@ Bare formulas on tensors: they check nothing. They keep what gradients need, unl
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from diffae_core.base.validation import check_choice, check_count
 from diffae_core.schedule import CosineSchedule
 
 # (x_t, diffusion times (N,), latents) -> (the predicted clean x_0, the predicted noise)
-Denoiser = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+Denoiser = Callable[[Tensor, Tensor, Any], tuple[Tensor, Tensor]]
 
 
 def step_times(num_steps: int, spacing: str = "uniform", start: float | Tensor = 1.0) -> Tensor:

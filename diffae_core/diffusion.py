@@ -19,7 +19,7 @@ from diffae_core.base.validation import (
     check_values,
 )
 from diffae_core.data.digits import Digits, check_digits
-from diffae_core.data.pictures import as_images
+from diffae_core.data.pictures import to_unit
 from diffae_core.ddim import Denoiser, ddim_invert, ddim_steps, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import UNKNOWN, ConditionalUNet
@@ -338,7 +338,7 @@ def train_diffusion(
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
-        images = as_images(pixels[index])
+        images = to_unit(pixels[index])
         return noisy_latent_loss(model, images, latents[index], latent_noise, mixed_share, generator)
 
     return Training(model, batch_loss, len(digits), config, data)
@@ -371,7 +371,7 @@ def train_jointly(
     trained = EncoderAndDiffusion(autoencoder, model)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
-        images = as_images(pixels[index.to(pixels.device)])
+        images = to_unit(pixels[index.to(pixels.device)])
         latents = batch_normalised(trained.encoder(images))
         return noisy_latent_loss(model, images, latents, latent_noise, mixed_share, generator)
 

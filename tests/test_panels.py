@@ -4,6 +4,8 @@ import asyncio
 import base64
 import io
 import random
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import ipywidgets
@@ -80,6 +82,13 @@ def random_value(control, dice):
 
 def size(png):
     return Image.open(io.BytesIO(png)).size
+
+
+def test_panels_without_their_packages_say_what_to_install():
+    code = "import sys; sys.modules['anywidget'] = None; import diffae_core.panels"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.endswith('expected the packages of the extra "lab": pip install "diffae-core[lab]"\n')
 
 
 @pytest.mark.parametrize("name", NAMES)

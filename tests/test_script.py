@@ -213,7 +213,7 @@ def test_a_training_that_diverges_stops_and_says_what_to_do(main, monkeypatch):
 
     monkeypatch.setattr(core, "train_diffusion", diverging)
     with pytest.raises(
-        ValueError, match=r"the loss of the diffusion is nan at step 1: start anew .* lower --learning-rate"
+        ValueError, match=r"the loss of the diffusion is nan at step 10: start anew .* lower --learning-rate"
     ):
         main(*NO_PRIOR, "--epochs", "1")
 

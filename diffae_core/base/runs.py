@@ -19,6 +19,7 @@ from diffae_core.base.training import Record, Training
 
 log = logging.getLogger("diffae_core")
 LINE_EVERY_SECONDS = 10  # where the output is no terminal
+LOSS_EVERY_STEPS = 20  # to read a loss waits for the GPU
 
 
 @contextmanager
@@ -108,7 +109,8 @@ def with_progress(run: Training, name: str) -> Iterator[Record]:
     bar = tqdm(run, name, initial=run.step, unit="step", disable=not is_terminal)
     line_at = time.monotonic() + LINE_EVERY_SECONDS
     for record in bar:
-        bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{record.loss:.4f}", refresh=False)
+        if is_terminal and record.step % LOSS_EVERY_STEPS == 0:
+            bar.set_postfix(epoch=f"{record.epoch:.2f}", loss=f"{record.loss:.4f}", refresh=False)
         if not is_terminal and (time.monotonic() > line_at or record.step == len(run)):
             log.info("%s: step %d of %d, loss %.4f", name, record.step, len(run), record.loss)
             line_at = time.monotonic() + LINE_EVERY_SECONDS

@@ -9,7 +9,7 @@ from diffae_core.base.model import Model, fingerprint, in_eval_mode
 from diffae_core.base.training import Training, TrainingConfig
 from diffae_core.base.validation import check_count, check_images, check_labels
 from diffae_core.data.digits import Digits, check_digits
-from diffae_core.data.pictures import as_images
+from diffae_core.data.pictures import to_unit
 
 # The recipe of the shipped classifier.
 CLASSIFIER = TrainingConfig(epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02)
@@ -93,7 +93,7 @@ def train_classifier(
         index = index.to(pixels.device)
         shifts = torch.randint(0, 2 * MOST_SHIFT + 1, (2,), generator=generator, device=generator.device)
         right, down = shifts.tolist()
-        padded = F.pad(as_images(pixels[index]), (MOST_SHIFT,) * 4)
+        padded = F.pad(to_unit(pixels[index]), (MOST_SHIFT,) * 4)
         images = padded[:, :, down : down + model.image_size, right : right + model.image_size]
         logits = model.classifier(model.features(images))  # nothing is checked: on a GPU that would wait at every step
         return F.cross_entropy(logits.float(), all_labels[index], label_smoothing=0.05)

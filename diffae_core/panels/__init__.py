@@ -1,5 +1,11 @@
 """The interactive panels of the notebooks: controls above one picture, a pure function from the one to the other."""
 
+try:
+    import anywidget  # noqa: F401
+    import ipywidgets  # noqa: F401
+except ImportError as error:
+    raise ImportError('expected the packages of the extra "lab": pip install "diffae-core[lab]"') from error
+
 from diffae_core.panels.base import Panel
 from diffae_core.panels.blend import BlendPanel
 from diffae_core.panels.canvas import Canvas

@@ -2,12 +2,12 @@
 
 import ipywidgets as w
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
 from diffae_core.base.devices import seeded
-from diffae_core.base.plotting import labelled_picture, png_bytes, stack
+from diffae_core.base.plotting import font, labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.panels.base import PREVIEW_STEPS, Panel
@@ -88,24 +88,25 @@ class CluePanel(Panel):
 
 def probability_bars(probabilities: Tensor, names: list[str], note: str, width: int, height: int = 140) -> Image.Image:
     """Class probabilities ``(2, C)`` as bars, before in grey and now in black, with an axis and a legend."""
-    picture, font = Image.new("L", (width, height), 255), ImageFont.load_default(size=13)
+    picture = Image.new("L", (width, height), 255)
+    pen_font = font(13)
     pen, left, top, bottom = ImageDraw.Draw(picture), 60, 24, height - 20
     slot = (width - left) / len(names)
     for tick in (0, 0.5, 1):
         y = bottom - tick * (bottom - top)
         pen.line((left, y, width, y), fill=220)
-        pen.text((left - 6, y), f"{tick:g}", fill=0, font=font, anchor="rm")
+        pen.text((left - 6, y), f"{tick:g}", fill=0, font=pen_font, anchor="rm")
     for label, values in enumerate(probabilities.T.tolist()):
         middle, half = left + (label + 0.5) * slot, min(15, slot / 2 - 2)
         for start, value, grey in ((middle - half, values[0], BEFORE), (middle, values[1], NOW)):
             pen.rectangle((start, bottom - value * (bottom - top), start + half - 1, bottom), fill=grey)
-        pen.text((middle, height - 9), names[label], fill=0, font=font, anchor="mm")
+        pen.text((middle, height - 9), names[label], fill=0, font=pen_font, anchor="mm")
     legend = (("probability of each class:", None), ("before", BEFORE), ("now", NOW), (note, None))
     x = left
     for text, grey in legend:
         if grey is not None:
             pen.rectangle((x, 5, x + 12, 17), fill=grey)
             x += 17
-        pen.text((x, 11), text, fill=0, font=font, anchor="lm")
-        x += font.getlength(text) + 18
+        pen.text((x, 11), text, fill=0, font=pen_font, anchor="lm")
+        x += pen_font.getlength(text) + 18
     return picture
