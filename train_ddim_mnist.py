@@ -114,7 +114,9 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
         settings |= {"latent noise": options.latent_noise, "mixed share": options.mixed_share}
         for name, recipe in recipes.items():
             settings |= {f"{name} {key}": value for key, value in asdict(recipe).items() if key != "seed"}
-        check_settings(folder / "settings.json", settings)
+        names = [name for key, model in models.items() for name in (model.pretrained_file, f"{key}_training.pt")]
+        has_models = any((folder / name).exists() for name in names)
+        check_settings(folder / "diffae_settings.json", settings, has_models)
     return Plan(options, folder, device, train, test, recipes, models)
 
 
@@ -165,8 +167,9 @@ def train_or_load(plan: Plan, name: str, make_run: Callable[[Any], core.Training
     model = kind.from_pretrained(None if is_shipped else path, plan.device)
     for key, size in sizes.items():
         if model.config[key] != size:
-            got = f"{key} {size} (it has {model.config[key]})"
-            raise ValueError(f"expected {path.name} with {got}: use its own sizes, or another --output-dir")
+            hint = "leave out --pretrained, and train on them" if is_shipped else "use its own, or another --output-dir"
+            got = f"{key} {size}, as the pictures and options want it, got {model.config[key]}"
+            raise ValueError(f"expected {path.name} with {got}: {hint}")
     return model
 
 
@@ -224,6 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("diffae_core").setLevel(logging.INFO)
     folder = options.output_dir.expanduser()
+    if options.data and folder.resolve().is_relative_to(options.data.expanduser().resolve()):
+        raise ValueError(f"expected --output-dir outside of the pictures in {options.data}, got {folder}")
     with locked(folder):
         plan = check_options(options, folder)
         announce(plan)

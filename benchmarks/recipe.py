@@ -11,6 +11,7 @@ output/recipe, so that a killed run goes on. Writes docs/results/recipe.json, de
 import argparse
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import measure
@@ -304,28 +305,36 @@ def decoding(count: int) -> None:
 
 
 def priors(count: int) -> None:
-    """The latent prior's epochs and peak learning rate: digits sampled through the shipped model, two seeds."""
+    """How long to train the latent prior: digits from scratch, and other labels in a digit's own handwriting."""
     autoencoder, model = core.SimpleAutoencoder.from_pretrained(), core.DiffusionModel.from_pretrained()
     train, digits = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, count))
     reference, rows = measure.Reference(core.DigitClassifier.from_pretrained(), digits, train), []
+    few = digits.subset(slice(0, min(count, 500))).labels.repeat_interleave(3)
+    before = digits.images[: len(few) // 3].repeat_interleave(3, dim=0)
+    wanted = (few + torch.tensor([1, 4, 7]).repeat(len(few) // 3)) % 10
+    z = autoencoder.encode_dataset(digits).tensors[0][: len(few) // 3].repeat_interleave(3, dim=0)
 
-    def sampled(epochs: float, rate: float, seed: int) -> list[float]:
-        torch.manual_seed(seed)
-        prior, config = core.LatentPrior(), core.TrainingConfig(epochs, 256, rate, ema_decay=0.999, seed=seed)
-        for _ in core.train_latent_prior(prior, train, autoencoder, config):
+    def measured(epochs: float) -> list[float]:
+        torch.manual_seed(0)
+        prior = core.LatentPrior()
+        for _ in core.train_latent_prior(prior, train, autoencoder, replace(core.PRIOR, epochs=epochs)):
             pass
-        labels = torch.arange(count) % 10
-        latents = prior.sample_latents(count, labels, generator=core.seeded(seed))
-        found = reference.measure(measure.generate(model, latents, 10, spacing="uniform"), labels)
-        return [found[key] for key in ("FD ratio", "precision", "recall", "accuracy")]
+        samples = measure.generate(model, prior.sample_latents(count, generator=core.seeded(4)), seed=1)
+        scratch = reference.measure(samples)
+        z_T = prior.invert(z, few)
+        images = measure.generate(model, prior.generate(z_T, wanted, guidance=core.demo.GUIDANCE), seed=1)
+        values = reference.measure(images, wanted)
+        kept = core.metrics.strokes_kept(before, images, few, wanted)
+        found = [scratch[name] for name in ("FD ratio", "precision", "recall")]
+        return [*found, values["accuracy"], values["precision"], *kept.values()]
 
-    for epochs, rate in ((33, 2e-3), (33, 4e-3), (100, 2e-3)):
-        for seed in (0, 1):
-            path = FOLDER / f"prior, {epochs} epochs, rate {rate:g}, seed {seed}, {count} digits.json"
-            rows.append([epochs, rate, seed, *measure.kept(path, lambda: sampled(epochs, rate, seed))])  # noqa: B023
-    columns = ["epochs", "peak learning rate", "seed", "FD ratio", "precision", "recall", "is of the wanted class, %"]
-    formats = ["{}", "{:g}", "{}", "{:.2f}", "{:.3f}", "{:.3f}", "{:.1f}"]
-    facts = {"samples": count, "reference FD": reference.distance, "steps": 10}
+    for epochs in (10, 20, 40, 100):
+        path = FOLDER / f"prior, {epochs} epochs, {count} digits, {measure.weights()}.json"
+        rows.append([epochs, *measure.kept(path, lambda: measured(epochs))])  # noqa: B023
+    columns = ["epochs", "from scratch: FD ratio", "precision", "recall", "another label: becomes it, %", "precision"]
+    columns += [f"{name} kept" for name in ("thickness", "ink", "slant", "height")]
+    formats = ["{}", "{:.2f}", "{:.3f}", "{:.3f}", "{:.1f}", "{:.3f}", *["{:.2f}"] * 4]
+    facts = {"samples": count, "reference FD": reference.distance, "digits with another label": len(few)}
     measure.write(
         "prior", "python benchmarks/recipe.py --prior", {"prior": measure.table(columns, rows, formats, **facts)}
     )

@@ -72,11 +72,11 @@ class SimpleAutoencoder(Model):
 
         A trained model's latents have mean 0 and standard deviation 1 in each dimension over the training digits.
         """
-        return self.encoder(check_images(images, self.image_size).to(self.device))
+        return self.encoder(check_images(images, self.image_size).to(self.device)).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]: the average of what fits the latent."""
-        return self.decoder(check_latents(latents, self.latent_dim).to(self.device))
+        return self.decoder(check_latents(latents, self.latent_dim).to(self.device)).float()
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode and decode: images in, their reconstructions out, both ``(N, 1, 28, 28)`` in [0, 1]."""
@@ -128,7 +128,7 @@ class SimpleAutoencoder(Model):
         check_count(len(digits), "the number of digits to normalise the latents over", at_least=2)
         latents = self.encode_dataset(digits).tensors[0].to(self.device)
         mean = latents.mean(dim=0)
-        std = latents.std(dim=0).clamp(min=1e-6)
+        std = latents.std(dim=0).clamp(min=1e-5**0.5)  # batch normalisation adds 1e-5 to the variance
         last = self.encoder[-1]
         last.weight.div_(std[:, None])
         last.bias.sub_(mean).div_(std)

@@ -36,7 +36,9 @@ def step_times(num_steps: int, spacing: str = "uniform", start: float | Tensor =
     check_choice(spacing, "spacing", ("uniform", "quadratic"))
     power = 2 if spacing == "quadratic" else 1
     grid = torch.tensor([(1 - step / num_steps) ** power for step in range(num_steps + 1)])
-    return grid * start if not isinstance(start, Tensor) else grid.to(start)[:, None] * start
+    if isinstance(start, Tensor) and start.ndim:
+        return grid.to(start.device)[:, None] * start
+    return grid * float(start)
 
 
 def ddim_steps(

@@ -135,9 +135,11 @@ class Demo:
             ValueError: there is no prior that knows the digits' classes.
         """
         self._check_classes()
-        order = torch.arange(len(self.digits)).roll(-4)  # from the 4 on: it is easily told from its neighbours
+        order = torch.arange(len(self.digits), device="cpu").roll(
+            -4
+        )  # from the 4 on: it is easily told from its neighbours
         image, latent = self.digits.images[order[:1]], self.latents[order[:1]]
-        noised = [self.model.add_noise(image, time, seeded(0))[0] for time in torch.linspace(0, 1, 16)]
+        noised = [self.model.add_noise(image, time, seeded(self.seed))[0] for time in torch.linspace(0, 1, 16)]
         denoised = []
         self.model.generate(latent, 16, x_T=noised[-1], callback=lambda step, x_t, x_0: denoised.append(x_t))
         frames = [*to_pixels(torch.cat([*noised, *denoised, *denoised[-1:] * 6])).cpu()]

@@ -152,6 +152,7 @@ class DiffusionModel(Model):
         """Generate the digits that ``latents`` describe, from pure noise x_T.
 
         Gradients flow to latents that ask for them (``latents.requires_grad``); that takes memory for all steps.
+        ``torch.autograd.grad`` gives them alone; ``backward()`` fills those of the model's weights, too.
 
         Args:
             x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives, or ``(1, 1, 28, 28)`` for all
@@ -332,8 +333,8 @@ def train_diffusion(
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     latents = autoencoder.encode_dataset(digits).tensors[0]
     latents = check_latents(latents, model.latent_dim).to(model.device)
-    model.latents_from = encoder_fingerprint(autoencoder)
-    data = f"{fingerprint(digits.pixels)}, encoder {model.latents_from}, latent_noise {latent_noise:g}"
+    latents_from = encoder_fingerprint(autoencoder)
+    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, latent_noise {latent_noise:g}"
     data = f"{data}, mixed_share {mixed_share:g}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -341,7 +342,10 @@ def train_diffusion(
         images = to_unit(pixels[index])
         return noisy_latent_loss(model, images, latents[index], latent_noise, mixed_share, generator)
 
-    return Training(model, batch_loss, len(digits), config, data)
+    def finish() -> None:
+        model.latents_from = latents_from
+
+    return Training(model, batch_loss, len(digits), config, data, finish)
 
 
 def train_jointly(

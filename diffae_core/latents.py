@@ -4,9 +4,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from diffae_core.base.devices import random_normal
-from diffae_core.base.validation import check_count, check_labels, check_latents
+from diffae_core.base.validation import check_count, check_generator, check_labels, check_latents
 
 
 def class_means(latents: Tensor, labels: Tensor) -> Tensor:
@@ -16,9 +17,10 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
         TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
     """
     labels = _check_labels(latents, labels)
-    missing = sorted(set(range(int(labels.max()))) - set(labels.tolist()))
+    missing = (labels.bincount() == 0).nonzero().flatten().tolist()
     if missing:
-        raise ValueError(f"expected an example of each class, got none of {missing}: renumber the labels without them")
+        found = f"{missing[:5]}{' and others' if len(missing) > 5 else ''}"
+        raise ValueError(f"expected an example of each class, got none of {found}: renumber the labels without them")
     return torch.stack([latents[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])
 
 
@@ -70,7 +72,7 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
     weights = torch.from_numpy(probe.coef_).float()
     weights = torch.cat([-weights, weights]) if len(weights) == 1 else weights  # of two classes it gives one row
     directions = weights.new_zeros(int(classes[-1]) + 1, latents.shape[1])
-    directions[classes] = torch.nn.functional.normalize(weights, dim=1)
+    directions[classes] = normalize(weights, dim=1)
     return directions
 
 
@@ -85,7 +87,7 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
         direction: ``(latent_dim,)``, or one for each latent, ``(N, latent_dim)``; zeros move nothing.
         strength: in standard deviations; below 0 to go the other way.
     """
-    unit = torch.nn.functional.normalize(direction, dim=-1)
+    unit = normalize(direction, dim=-1)
     return latents + (strength * latents.shape[-1] ** 0.5 * unit).to(latents)
 
 
@@ -128,11 +130,10 @@ def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) ->
         ValueError: z_T without a dimension for the batch.
     """
     _check_batch(z_T)
-    noise = random_normal(z_T.shape, z_T.device, generator)
-    unit = z_T / z_T.norm(dim=-1, keepdim=True)
-    noise = noise - (noise * unit).sum(dim=-1, keepdim=True) * unit
-    noise = noise * (z_T.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
-    return math.cos(angle) * z_T + math.sin(angle) * noise
+    noise = random_normal(z_T.shape, z_T.device, check_generator(generator))
+    unit = normalize(z_T, dim=-1)
+    across = normalize(noise - (noise * unit).sum(dim=-1, keepdim=True) * unit, dim=-1)
+    return math.cos(angle) * z_T + math.sin(angle) * z_T.norm(dim=-1, keepdim=True) * across
 
 
 def _check_batch(*tensors: Tensor) -> None:

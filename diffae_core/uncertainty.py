@@ -1,7 +1,9 @@
 """Appendix A2: how sure is a classifier on latents, and how must a digit change for it to become sure?"""
 
+import copy
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn, Self
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +52,23 @@ class BayesianLastLayer(Model):
         self.raw_std = nn.Parameter(torch.full_like(self.mean, -4.0))  # its softplus is the std, 0.018 to begin with
         self.to(next((parameter.device for parameter in backbone.parameters()), None))
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the head's own mode; the backbone keeps the one that it has."""
+        self.training = mode
+        return self
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Load a head that was saved on the same backbone; as :meth:`Model.load_checkpoint`.
+
+        Raises:
+            FileNotFoundError, ValueError: as there; also a ValueError for a head of another backbone.
+        """
+        backbone = copy.deepcopy(self.backbone.state_dict())
+        super().load_checkpoint(path)
+        if fingerprint(*backbone.values()) != fingerprint(*self.backbone.state_dict().values()):
+            self.backbone.load_state_dict(backbone)
+            raise ValueError(f"expected a head of this backbone at {path}, got one of another: use the right encoder")
+
     @classmethod
     def from_pretrained(cls, *args, **settings) -> NoReturn:
         """Always a TypeError: no head is shipped, and a file does not say how to build its backbone."""
@@ -95,7 +114,7 @@ class BayesianLastLayer(Model):
         """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone."""
         check_tensor(images, "expected images (N, 1, 28, 28) as a tensor, got")
         with torch.no_grad(), in_eval_mode(self.backbone):
-            z = self.backbone(images.to(self.device))
+            z = self.backbone(images.to(self.device)).float()
         return self.sample_predict_z(z, num_samples, generator)
 
 
@@ -214,12 +233,12 @@ def clue(
         weights = weights.clone()
         optimizer = torch.optim.Adam([z], learning_rate)
         start = view(z)
-        if not start.requires_grad:
-            raise ValueError("expected a decoder that gradients go through, got one that stops them: call no no_grad")
+        _check_gradient(start, z, "decoder")
         start = start.detach().clone()
         for step in range(check_count(num_steps, "num_steps") + 1):
             predictions = _check_predictions(predict(z), len(z))
             if step == 0:
+                _check_gradient(predictions, z, "classifier")
                 are_logits = not _are_probabilities(predictions, tolerance=1e-2)  # as near as bfloat16 gets
             probabilities = predictions.softmax(-1) if are_logits else predictions / predictions.sum(-1, keepdim=True)
             entropy = decompose_entropy(probabilities).total.to(z.device)
@@ -243,6 +262,14 @@ def _check_predictions(predictions: Tensor, count: int) -> Tensor:
     if predictions.shape[-1] < 2:
         hint = "of one probability p give both, torch.cat([1 - p, p], dim=-1)"
         raise ValueError(f"{wanted} {tuple(predictions.shape)}: {hint}")
-    if not predictions.requires_grad:
-        raise ValueError("expected predictions that depend on the latents with gradients, got none: use no no_grad")
     return (predictions[None] if predictions.ndim == 2 else predictions).float()
+
+
+def _check_gradient(values: Tensor, z: Tensor, name: str) -> None:
+    """Refuse what gives the latents no gradient."""
+    gradient = None
+    if values.requires_grad:
+        (gradient,) = torch.autograd.grad(values.sum().to(z.device), z, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        hint = "use no no_grad and no detach in it, nor denoise_with_latent and other methods that stop gradients"
+        raise ValueError(f"expected a {name} through which gradients come to the latents, got none: {hint}")

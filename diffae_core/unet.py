@@ -153,5 +153,5 @@ class ConditionalUNet(nn.Module):
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
-    """GroupNorm with 8 groups, or as many as divide the channels."""
+    """GroupNorm with 8 groups, or 4, 2 or 1 where 8 do not divide the channels."""
     return nn.GroupNorm(math.gcd(channels, 8), channels, affine=affine)

@@ -55,6 +55,23 @@ def test_a_dataset_without_whole_number_labels_is_refused(small_autoencoder, lab
     assert not small_autoencoder.training
 
 
+def test_a_dark_digit_is_one_like_others(small_autoencoder, sample):
+    pixels = sample.pixels[:4].clone()
+    pixels[3] //= 20
+    dark = core.Digits(pixels, sample.labels[:4])
+    latents = small_autoencoder.encode_dataset(dark, batch_size=1).tensors[0]
+    assert torch.allclose(latents, small_autoencoder.encode_dataset(dark).tensors[0], atol=1e-5)
+
+
+def test_under_autocast_each_model_takes_what_the_other_gives(small_autoencoder, small_model, held_out):
+    head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = small_autoencoder.encode(held_out.images[:2])
+        pictures = [small_autoencoder.decode(latents), small_model.generate(latents, 2)]
+        head.sample_predict(pictures[0].detach(), 2)
+    assert all(values.dtype == torch.float32 for values in [latents, *pictures])
+
+
 def test_normalising_the_latents_is_what_training_assumed(small_autoencoder, sample):
     """Normalised over the whole set at once, as each batch is in training; but for the N - 1 of torch's std."""
     digits = sample.subset(slice(0, 500))

@@ -83,6 +83,11 @@ def test_every_spacing_falls_from_one_to_zero(spacing, num_steps):
     assert times.shape == (num_steps + 1,) and times[0] == 1 and times[-1] == 0 and (times.diff() < 0).all()
 
 
+def test_a_grid_begins_where_it_is_told():
+    assert torch.equal(core.step_times(2, start=torch.tensor(0.5)), torch.tensor([0.5, 0.25, 0]))
+    assert torch.equal(core.step_times(2, start=torch.tensor([1, 1])), torch.tensor([[1, 1], [0.5, 0.5], [0, 0]]))
+
+
 def test_spacings_are_what_they_are_called():
     assert core.step_times(4).tolist() == [1, 0.75, 0.5, 0.25, 0]
     assert core.step_times(4, "quadratic").tolist() == [1, 0.5625, 0.25, 0.0625, 0]

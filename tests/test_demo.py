@@ -39,6 +39,11 @@ def test_the_pictures_do_not_depend_on_the_order_in_which_they_are_made(models, 
     assert Image.open(tmp_path / "animation.gif").n_frames > 30  # equal ones are merged
 
 
+def test_the_seed_decides_the_animations_noise(models, test_digits):
+    frames = [core.Demo(*models, test_digits, seed=seed).animation()[10] for seed in (0, 1)]
+    assert frames[0].tobytes() != frames[1].tobytes()
+
+
 def test_a_class_that_no_test_digit_has_is_still_written(models, test_digits):
     demo = core.Demo(*models, test_digits.subset(test_digits.labels != 3), 2)
     assert len(demo.digits) == 9

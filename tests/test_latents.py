@@ -65,6 +65,19 @@ def test_a_turned_noise_keeps_its_length_and_forgets_at_a_right_angle():
             move(z_T[0], 0.5)
 
 
+def test_what_has_no_other_direction_is_turned_without_nan():
+    assert core.turn(torch.zeros(2, 4), 0.8, core.seeded(0)).eq(0).all()
+    assert core.turn(torch.ones(3, 1), 0.8).isfinite().all()
+    with pytest.raises(TypeError, match="generator"):
+        core.turn(torch.ones(3, 4), 0.8, 0)
+
+
+def test_labels_of_few_bits_are_labels():
+    latents, labels = torch.randn(8, 3, generator=core.seeded(0)), torch.arange(8) % 2
+    for move in (core.class_means, core.class_directions):
+        assert torch.equal(move(latents, labels.to(torch.uint8)), move(latents, labels))
+
+
 def test_an_edit_goes_as_far_as_it_says():
     latents, direction = torch.zeros(3, 256), torch.randn(256, dtype=torch.float64)
     moved = core.edit(latents, direction, -0.5)

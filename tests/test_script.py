@@ -43,7 +43,7 @@ def files_in(folder):
 
 def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     out, error = finished(start(tmp_path, *FIVE_EPOCHS, env=os.environ | {"DIFFAE_DATA_DIR": __file__}))  # the sample
-    made = files_in(tmp_path / "output") - {"settings.json"}
+    made = files_in(tmp_path / "output") - {"diffae_settings.json"}
     assert made == {
         "autoencoder_weights.pt",
         "diffusion_model.pt",
@@ -63,7 +63,7 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     before = {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")}
     main(*FIVE_EPOCHS)
     assert caplog.text.count("found, so not trained") == 3
-    assert files_in(tmp_path / "output") == {*made, "settings.json"}
+    assert files_in(tmp_path / "output") == {*made, "diffae_settings.json"}
     assert {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")} == before
 
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     ):
         main(*FIVE_EPOCHS, "--latent-dim", "8")
     (tmp_path / "output" / "autoencoder_weights.pt").unlink()
-    (tmp_path / "output" / "settings.json").unlink()  # so that the script cannot know that the seed was another
+    (tmp_path / "output" / "diffae_settings.json").unlink()  # so that the script cannot know that the seed was another
     with pytest.raises(
         ValueError, match="expected the autoencoder that this DiffusionModel was trained with.*train the Diff"
     ):
@@ -107,7 +107,7 @@ def test_a_folder_of_other_settings_or_pictures_is_refused(tmp_path, main):
         with pytest.raises(ValueError, match=f"the models in .*output were trained {difference}"):
             main(*options, *others)
     assert {path: path.read_bytes() for path in (tmp_path / "output").rglob("*.*")} == before
-    (tmp_path / "output" / "settings.json").write_text("[1]")
+    (tmp_path / "output" / "diffae_settings.json").write_text("[1]")
     with pytest.raises(
         ValueError, match=r"settings of the models at .*settings\.json, got another file .*move it away"
     ):
@@ -117,7 +117,14 @@ def test_a_folder_of_other_settings_or_pictures_is_refused(tmp_path, main):
 def test_other_peoples_files_stay_and_a_dead_link_is_no_hindrance(tmp_path, main, capsys):
     output = tmp_path / "output"
     names = [".release-please-manifest.json", ".secrets-baseline.json", ".backup-20261128.tar.gz", "notes.txt"]
-    for name in (*names, "sub/.docker-override.yml", "sub/.model.diffae-01234567.pt", ".a.diffae-notes.pt"):
+    for name in (
+        *names,
+        "settings.json",
+        "best.pt",
+        "sub/.docker-override.yml",
+        "sub/.model.diffae-01234567.pt",
+        ".a.diffae-notes.pt",
+    ):
         (output / name).parent.mkdir(exist_ok=True, parents=True)
         (output / name).write_text("another's")
     (output / "dead.txt").symlink_to(tmp_path / "nowhere")
@@ -126,9 +133,17 @@ def test_other_peoples_files_stay_and_a_dead_link_is_no_hindrance(tmp_path, main
         (place / ".epoch_005.diffae-89abcdef.png").write_bytes(b"half a file of a killed run")
     before = files_in(output)
     main(*NO_PRIOR, "--train-digits", "64", "--epochs", "1")
+    assert (output / "settings.json").read_text() == (output / "best.pt").read_text() == "another's"
+    assert (output / "diffae_settings.json").exists()
     left_overs = {".epoch_005.diffae-89abcdef.png", "samples/.epoch_005.diffae-89abcdef.png"}
     assert before - files_in(output) == left_overs and (output / "dead.txt").is_symlink()
     assert "notes.txt" not in capsys.readouterr().out
+
+
+def test_nothing_is_written_among_the_pictures(tmp_path, main):
+    with pytest.raises(ValueError, match="expected --output-dir outside of the pictures"):
+        main(*SMALL_RUN, "--data", str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_in_a_thread_which_gets_no_signals(tmp_path):

@@ -88,6 +88,12 @@ def test_without_data_the_posterior_becomes_the_prior(small_autoencoder):
     assert head.kl() < 0.1 and torch.allclose(std, torch.full_like(std, 0.3), atol=0.01)
 
 
+def test_a_heads_mode_is_not_its_backbones(small_autoencoder):
+    small_autoencoder.eval()
+    head = core.BayesianLastLayer(small_autoencoder.encoder, 16).train()
+    assert head.training and not small_autoencoder.encoder.training
+
+
 def test_training_leaves_the_backbone_alone(small_autoencoder, sample):
     head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
     before = {name: weight.clone() for name, weight in small_autoencoder.state_dict().items()}
@@ -241,9 +247,11 @@ def test_clue_refuses_what_it_cannot_do(small_head):
         core.clue(z, small_head, distance_weight=torch.ones(3))
     with pytest.raises(ValueError, match="expected latents"):
         core.clue(z[:, :5], small_head)
-    with pytest.raises(ValueError, match="expected predictions that depend on the latents with gradients"):
+    with pytest.raises(ValueError, match="expected a classifier through which gradients come to the latents"):
         core.clue(z, torch.no_grad()(small_head.forward))
-    with pytest.raises(ValueError, match="expected a decoder that gradients go through"):
+    with pytest.raises(ValueError, match="expected a classifier through which gradients come"):
+        core.clue(z, lambda z: small_head(z.detach()) * torch.ones(1, requires_grad=True))
+    with pytest.raises(ValueError, match="expected a decoder through which gradients come"):
         core.clue(z, small_head, decoder=lambda z: torch.zeros(2, 1, 28, 28))
     with pytest.raises(TypeError, match="expected predictions"):
         core.clue(z, lambda z: z.tolist())

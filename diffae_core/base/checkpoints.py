@@ -171,12 +171,13 @@ def _forms(state: dict[str, Tensor]) -> dict[str, tuple]:
 
 def check_sizes(config: dict, weights: dict, file_size: int) -> None:
     """Refuse what could fill the memory before it is built: weights larger than the file, and sizes in the
-    configuration above both the longest side of any weight and the count of weights.
+    configuration above both the longest side of any weight and the count of weights. (No weight is as large as an
+    image has to be.)
     """
     if sum(weight.numel() * weight.element_size() for weight in weights.values()) > file_size:
         raise ValueError("its weights would take more memory than the file has bytes")
     largest = max([len(weights), *(side for weight in weights.values() for side in weight.shape)])
     for name, value in config.items():
         for number in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(number, int) and number > largest:
+            if isinstance(number, int) and number > largest and name != "image_size":
                 raise ValueError(f"{name} of {value} does not go with its weights")

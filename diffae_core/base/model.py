@@ -39,6 +39,11 @@ class Model(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
+    @classmethod
+    def kind(cls) -> str:
+        """The name in a checkpoint: that of the package's class, also for a class of yours that is made from it."""
+        return [base.__name__ for base in cls.__mro__ if Model in base.__bases__][-1]
+
     def _apply(self, fn, *args, **settings):
         """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` go through: another type is refused."""
         check_default_dtype()
@@ -55,7 +60,7 @@ class Model(nn.Module):
             ValueError: a weight is NaN or infinite: such a model is not saved.
         """
         checkpoints.check_state(self, self.state_dict(), path)
-        contents = {"kind": type(self).__name__, "config": self.config, "latents_from": self.latents_from}
+        contents = {"kind": self.kind(), "config": self.config, "latents_from": self.latents_from}
         checkpoints.save(contents | {"weights": plain_names(self.state_dict())}, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
@@ -65,7 +70,7 @@ class Model(nn.Module):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, of another model, or of other sizes.
         """
-        contents = checkpoints.load(path, type(self).__name__)
+        contents = checkpoints.load(path, self.kind())
         config = contents.get("config")
         if config != self.config:
             hint = f"build the model with those sizes, or use {type(self).__name__}.from_pretrained({str(path)!r})"
@@ -80,6 +85,7 @@ class Model(nn.Module):
         self.eval()
 
     @classmethod
+    @torch.inference_mode(False)  # what is loaded under it could not be trained
     def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device | None = None) -> Self:
         """The shipped model, or the one saved at ``path``, with its sizes read from the file, in eval mode.
 
@@ -92,7 +98,7 @@ class Model(nn.Module):
         """
         check_default_dtype()
         path = PRETRAINED / cls.pretrained_file if path is None else Path(path).expanduser()
-        contents = checkpoints.load(path, cls.__name__)
+        contents = checkpoints.load(path, cls.kind())
         config: Any = contents.get("config")
         weights: Any = plain_names(contents.get("weights"))
         try:

@@ -48,15 +48,14 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_settings(path: Path, settings: dict[str, object]) -> None:
+def check_settings(path: Path, settings: dict[str, object], has_models: bool) -> None:
     """Note in a JSON file how the models beside it are trained; refuse other settings than those noted earlier.
 
-    Models without such a file, of which nobody knows how they were trained, are taken as they are.
+    Where there are models but no such file, nobody knows how they were trained: they are taken as they are.
 
     Raises:
         ValueError: a setting differs, or the file is damaged.
     """
-    has_models = any(path.parent.glob("*.pt"))
     if has_models and not path.exists():
         return
     earlier = _read(path) if has_models else {}

@@ -117,16 +117,22 @@ class Training:
 
     def __iter__(self) -> Iterator[Record]:
         self.model.train()
+        record = None
         # On a CPU, bfloat16's group norm is slow with channels last.
         with contiguous(self.model, self.bfloat16 and self.model.device.type == "cpu"):
             while self.step < self.total_steps:
+                if record is not None:
+                    yield record
                 learning_rate = self._set_learning_rate()
                 loss = self._train_on_batch()
                 self.step += 1
-                yield Record(self.step, self.step / self.steps_per_epoch, loss, learning_rate)
+                record = Record(self.step, self.step / self.steps_per_epoch, loss, learning_rate)
+        self.optimizer.zero_grad()
         self.model.load_state_dict(self.ema_model.state_dict())
         self.model.eval()
         self.finish()
+        if record is not None:  # the last one, when the model is finished
+            yield record
 
     @torch.inference_mode(False)
     @torch.enable_grad()  # also for a caller under no_grad

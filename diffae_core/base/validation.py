@@ -81,7 +81,7 @@ def check_latents(latents: Tensor, latent_dim: int | None = None, count: int | N
 
 
 def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
-    """Return ``labels`` if they are whole numbers from 0 to ``classes - 1``, one for each of ``count`` images.
+    """Return ``labels`` as int64 if they are whole numbers from 0 to ``classes - 1``, one for each of ``count`` images.
 
     Raises:
         TypeError: not a tensor.
@@ -94,9 +94,11 @@ def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
         raise ValueError(f"{wanted} {tuple(labels.shape)}: give one label for each image")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{wanted} {_dtype(labels)}: convert with labels.long()")
-    others = sorted(set(labels.tolist()) - set(range(classes)))
-    if others:
-        raise ValueError(f"{wanted} {others[:5]}: leave those images out")
+    labels = labels.long()
+    others = labels[(labels < 0) | (labels >= classes)]
+    if len(others):
+        hint = "they have no labels" if bool((labels == -1).all()) else "leave those images out"
+        raise ValueError(f"{wanted} {others.unique()[:5].tolist()}: {hint}")
     return labels
 
 

@@ -25,12 +25,12 @@ def as_pixels(images) -> Tensor:
         if len(shape) == 4:
             hint = "keep one channel, or red, green and blue, e.g. images[..., :3] without transparency"
         raise ValueError(f"expected images (N, H, W), (N, 1, H, W) or (N, H, W, 1), got {shape}: {hint}")
-    check_levels(pixels, tolerance=0)
+    check_levels(pixels, tolerance=1e-4)  # rounding is no other range
     if pixels.dtype != torch.uint8:
         pixels = to_unit(pixels) * 255
     if pixels.shape[1] == 3:
-        pixels = (pixels * torch.tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
-    return pixels.round().to(torch.uint8).contiguous()
+        pixels = (pixels * torch.tensor(LUMINANCE, device="cpu").view(3, 1, 1)).sum(1, keepdim=True)
+    return pixels.round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
 def as_labels(labels, names: Sequence | dict | None = None) -> tuple[Tensor, list[str]]:

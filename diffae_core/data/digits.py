@@ -53,6 +53,7 @@ class Digits(Dataset):
         if count and not low <= int(self.labels.min()) <= int(self.labels.max()) <= high:
             got = f"labels from {int(self.labels.min())} to {int(self.labels.max())}, and {len(self.names)} names"
             raise ValueError(f"expected labels from {low} to {high}, one name for each class, got {got}")
+        object.__setattr__(self, "names", tuple(map(folders.one_line, self.names)))  # they are written into pictures
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,7 +118,7 @@ class Digits(Dataset):
         pixels = as_pixels(images)
         if labels is None:
             names = names.values() if isinstance(names, dict) else names
-            return cls(pixels, torch.full((len(pixels),), -1), tuple(names or ()))
+            return cls(pixels, torch.full((len(pixels),), -1, device="cpu"), tuple(names or ()))
         names = names if names is None or isinstance(names, dict) else list(map(str, names))
         numbers, class_names = as_labels(labels, names)
         return cls(pixels, numbers, tuple(class_names))
@@ -191,7 +192,9 @@ def check_digits(digits: Digits, image_size: int | None = None) -> Digits:
         raise TypeError(f"expected Digits, got {type(digits).__name__}: {hint}")
     size = tuple(digits.pixels.shape[2:])
     if image_size is not None and size != (image_size, image_size):
-        hint = f"load them with load_digits(path, {image_size}), or make the model with image_size={size[0]}"
+        hint = f"load them with load_digits(path, {image_size})"
+        if size[0] == size[1] and size[0] % 4 == 0:
+            hint += f", or make the model with image_size={size[0]}"
         raise ValueError(f"expected digits of {image_size} x {image_size} pixels, got {size[0]} x {size[1]}: {hint}")
     return digits
 
@@ -214,7 +217,7 @@ def load_mnist(split: str) -> Digits:
     digits = Digits(images[:, None], labels.long(), source="mnist")
     if split == "test":
         return digits
-    excluded = torch.zeros(len(digits), dtype=torch.bool)
+    excluded = torch.zeros(len(digits), dtype=torch.bool, device="cpu")
     excluded[_sample(is_test=True)[1]] = True
     return _hold_out(digits, excluded=excluded)[split == "validation"]
 
@@ -267,4 +270,4 @@ def _hold_out(
 
 
 def _random_order(digits: Digits, seed: int) -> Tensor:
-    return torch.randperm(len(digits), generator=seeded(check_count(seed, "seed", at_least=0)))
+    return torch.randperm(len(digits), generator=seeded(check_count(seed, "seed", at_least=0)), device="cpu")

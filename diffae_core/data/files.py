@@ -1,6 +1,7 @@
 """Anyone's own pictures from a folder or a file: folders of pictures, .npz files, the IDX files of other sets."""
 
 import logging
+import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from diffae_core.data.pictures import fit_square
 
 log = logging.getLogger("diffae_core")
 
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what else reading an archive may raise
 IMAGES = {"images", "image", "x"}  # how arrays of one's own may be called
 LABELS = {"labels", "label", "y", "target", "targets"}
 
@@ -99,15 +101,17 @@ def _npz_parts(path: Path) -> dict[str, list]:
                 else:
                     arrays[place] = key, archive[key]
             keys = sorted(archive.files)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, TypeError, RuntimeError, OSError, EOFError, MemoryError, *DAMAGE) as error:
         wanted, hint = "a folder or an .npz file of arrays", "write it with numpy.savez(path, images=..., labels=...)"
         raise ValueError(f"expected {wanted}, got {path}: {error}; {hint}") from None
     parts: dict[str, list] = {part: [None, None] for part, _ in arrays}
     for (part, kind), (_, array) in arrays.items():
         parts[part][kind] = array
+    if empty := [part for part, (images, _) in parts.items() if images is not None and not len(images)]:
+        raise ValueError(f"expected pictures in each part, got none in {' and '.join(empty)} of {path}: leave it out")
     if any(images is None for images, _ in parts.values()) or "train" not in parts:
         wanted = "images and labels, or x_train, y_train, x_test and y_test"
-        raise ValueError(f"expected arrays named {wanted}, got {keys} in {path}: rename them")
+        raise ValueError(f"expected arrays named {wanted}, got {', '.join(keys[:8])} in {path}: rename them")
     if left_out:
         log.warning("Left out %s in %s: their names are not those of images or labels", ", ".join(left_out), path)
     return parts

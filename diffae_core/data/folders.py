@@ -26,6 +26,11 @@ def class_order(name: object) -> tuple:
     return int(text) if text.isdecimal() else math.inf, text
 
 
+def one_line(name: str) -> str:
+    """A name without line breaks, and with a ? for each byte of a folder's name that is no letter."""
+    return " ".join(str(name).encode("utf-8", "replace").decode().split())
+
+
 def words_in(name: str) -> list[str]:
     """``trainImages``, ``train_images`` and ``train-images`` as ``["train", "images"]``."""
     return [word.lower() for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z0-9])", name) if word]
@@ -120,8 +125,10 @@ def files_in(path: Path) -> tuple[list[Path], list[Path]]:
         visited.add(os.path.realpath(folder))
         inner[:] = [name for name in inner if is_new and not _is_hidden(name)]
         for name in names:
+            path = Path(folder, name)
             if is_new and not _is_hidden(name):
-                (pictures if is_picture(name) else others).append(Path(folder, name))
+                is_file = path.is_file() or path.is_symlink()  # a dead link is named when it is read
+                (pictures if is_picture(name) and is_file else others).append(path)
     return sorted(pictures), sorted(others)
 
 

@@ -88,7 +88,7 @@ def _parse(content: bytes, path: Path) -> Tensor:
     """The uint8 array in an IDX file: two zeros, 8 for bytes, the number of dimensions, their sizes, the bytes."""
     start = 4 + 4 * (content[3] if len(content) > 3 else 0)
     shape = np.frombuffer(content[4:start], ">i4") if len(content) >= start else np.zeros(1)
-    if content[:3] != b"\0\0\x08" or len(content) != start + np.prod(shape, dtype=np.int64):
+    if content[:3] != b"\0\0\x08" or (shape < 0).any() or len(content) != start + np.prod(shape, dtype=np.int64):
         raise ValueError(
             f"expected an IDX file of bytes, got {path} ({len(content):,} bytes): it is damaged, copy it again"
         )

@@ -58,9 +58,9 @@ def to_tensor(values, wanted: str) -> Tensor:
     try:
         if isinstance(values, list | tuple):
             values = [grey_levels(value) if isinstance(value, Image.Image) else value for value in values]
-            values = torch.stack(values) if values and isinstance(values[0], Tensor) and values[0].ndim else values
+            values = torch.stack(values) if values and isinstance(values[0], Tensor) else values
         if isinstance(values, Tensor):
-            return values.to_dense()
+            return values.long() if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values.to_dense()
         is_array = isinstance(values, list | range) or hasattr(values, "__array__")
         array = np.array(values if is_array else None, order="C")
     except (TypeError, ValueError, RuntimeError) as error:

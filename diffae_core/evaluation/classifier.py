@@ -65,12 +65,13 @@ class DigitClassifier(Model):
         """
         parts = check_images(images, self.image_size).split(check_count(batch_size, "batch_size"))
         with in_eval_mode(self):
-            features = torch.cat([self.features(part.to(self.device)) for part in parts])
+            features = torch.cat([self.features(part.to(self.device)).float() for part in parts])
             return features.cpu(), self.classifier(features).argmax(dim=1).cpu()
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """The share of images ``(N, 1, 28, 28)`` classified as their labels ``(N,)``, in percent."""
+        """The share of images ``(N, 1, 28, 28)``, N of 1 or more, classified as their labels ``(N,)``, in percent."""
         _, predicted = self.classify(images)
+        check_count(len(predicted), "the number of images")
         labels = check_labels(labels, len(predicted), self.num_classes).cpu()
         return float((predicted == labels).float().mean() * 100)
 

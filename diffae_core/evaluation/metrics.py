@@ -41,7 +41,9 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 5) -> tu
 def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
     """The Euclidean distance from each of ``queries`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``: ``(N,)``."""
 
-    def nearest(part: Tensor) -> Tensor:  # in parts, which bounds the memory; in float64: equal rows come out at 0
+    def nearest(
+        part: Tensor,
+    ) -> Tensor:  # in parts, which bounds the memory; in float64: equal rows come out at 1e-5 or less
         distances = [torch.cdist(part, some.cpu().double()).amin(dim=1) for some in others.split(1000)]
         return torch.stack(distances).amin(dim=0).float()
 

@@ -46,8 +46,10 @@ def quality(
         The name of each metric, and its value.
 
     Raises:
-        TypeError, ValueError: no Digits of the autoencoder's size, too few, or fewer of ``train`` than of ``test``.
+        TypeError, ValueError: a model that was trained with another autoencoder; no Digits of its size, too few, or
+            fewer of ``train`` than of ``test``.
     """
+    model.check_latents_from(autoencoder)
     for digits in (train, test):
         check_digits(digits, autoencoder.image_size)
     images = test.images
@@ -59,6 +61,10 @@ def quality(
     real_features, predicted = classifier.classify(images)
     other_features, _ = classifier.classify(train.subset(slice(0, count)).images)
     reference = frechet_distance(other_features, real_features)
+    if reference <= 1e-6:
+        raise ValueError(
+            "expected training digits other than the test digits, and not all alike, got the same features"
+        )
     direction = random_normal(latents.shape, latents.device, seeded(seed + 1))
 
     metrics = {

@@ -1,5 +1,6 @@
 """What all models have in common: devices, saving and loading, and which autoencoder they belong to."""
 
+import copy
 import math
 
 import numpy as np
@@ -48,13 +49,46 @@ def test_a_model_with_nan_is_not_saved(kind, small, tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_last_layer_is_saved_with_its_backbone(small_autoencoder, tmp_path):
+def test_a_last_layer_is_loaded_on_its_own_backbone_alone(small_autoencoder, tmp_path):
     head = core.BayesianLastLayer(small_autoencoder.encoder, 16)
     torch.nn.init.normal_(head.mean)
     head.save_checkpoint(tmp_path / "head.pt")
-    fresh = core.BayesianLastLayer(core.SimpleAutoencoder(16, device="cpu").encoder, 16)
+    fresh = core.BayesianLastLayer(copy.deepcopy(small_autoencoder.encoder), 16)
     fresh.load_checkpoint(tmp_path / "head.pt")
     assert all_equal(fresh.state_dict(), head.state_dict())
+    other = core.SimpleAutoencoder(16, device="cpu")
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match="expected a head of this backbone .*, got one of another"):
+        core.BayesianLastLayer(other.encoder, 16).load_checkpoint(tmp_path / "head.pt")
+    assert all_equal(other.state_dict(), before)
+
+
+def test_a_class_of_yours_loads_what_the_packages_class_saved():
+    class Mine(core.SimpleAutoencoder):
+        pass
+
+    mine = Mine.from_pretrained(device="cpu")
+    assert isinstance(mine, Mine) and all_equal(
+        mine.state_dict(), core.SimpleAutoencoder.from_pretrained().state_dict()
+    )
+
+
+def test_a_model_that_was_loaded_in_inference_mode_can_be_trained(sample):
+    with torch.inference_mode():
+        model = core.SimpleAutoencoder.from_pretrained(device="cpu")
+    (record,) = core.train_autoencoder(model, sample.spaced(16), core.TrainingConfig(epochs=1, batch_size=16))
+    assert math.isfinite(record.loss)
+
+
+def test_a_large_picture_does_not_need_large_weights(tmp_path):
+    core.DigitClassifier(2, 160, device="cpu").save_checkpoint(tmp_path / "large.pt")
+    assert core.DigitClassifier.from_pretrained(tmp_path / "large.pt", device="cpu").image_size == 160
+
+
+def test_starting_a_training_does_not_rename_a_models_latents(small_model, small_autoencoder, sample):
+    small_model.latents_from = "another"
+    core.train_diffusion(small_model, sample.spaced(16), small_autoencoder)
+    assert small_model.latents_from == "another"
 
 
 def test_the_shipped_models_belong_together(autoencoder, model):

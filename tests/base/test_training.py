@@ -139,11 +139,22 @@ def test_the_model_ends_with_the_averaged_weights(digits):
         trained.append(run.model.encoder[0].weight.detach().clone())
         averaged.append(run.ema_model.encoder[0].weight.clone())
     assert torch.equal(run.model.encoder[0].weight, averaged[-1]) and not run.model.training
+    trained[-1] = trained[-2]  # with the last record the model is finished
     late = slice(20, 40)
     assert torch.stack(averaged[late]).diff(dim=0).norm() < 0.8 * torch.stack(trained[late]).diff(dim=0).norm()
     assert (averaged[-1] - trained[-1]).norm() < 0.5 * (averaged[-1] - first).norm()
     assert torch.stack(trained).amin(0).le(averaged[-1] + 1e-6).all(), "an average lies among what it is of"
     assert torch.stack(trained).amax(0).ge(averaged[-1] - 1e-6).all()
+
+
+def test_a_run_is_finished_with_its_last_record(digits):
+    """Also for a loop that asks for no further one."""
+    run = autoencoder_run(digits)
+    steps = [record.step for _, record in zip(range(len(run)), run)]
+    assert steps[-1] == len(run) and not run.model.training
+    latents = run.model.encode_dataset(digits).tensors[0]
+    assert (latents.std(dim=0) - 1).abs().max() < 1e-3, "the latents are normalised"
+    assert all(weight.grad is None for weight in run.model.parameters())
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

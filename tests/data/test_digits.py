@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -797,3 +798,44 @@ def test_load_digits_says_what_is_wrong(tmp_path, caplog):
     for name in ("objects.npz", "cut.npz", "one.npy", "picture.png"):
         with pytest.raises(ValueError, match=f"an .npz file of arrays, got .*{name}: .*; write it with numpy.savez"):
             core.load_digits(tmp_path / name)
+
+
+def test_rounding_is_no_other_range_and_torchs_own_types_are_numbers():
+    images = torch.tensor([[[0.0, 1 + 1e-7]]])
+    assert core.Digits.from_arrays(images).pixels.flatten().tolist() == [0, 255]
+    wide = torch.tensor([[[0, 65], [255, 3]]])
+    narrow = core.Digits.from_arrays(wide.to(torch.uint16), torch.tensor([0], dtype=torch.uint16), ["a"])
+    assert torch.equal(narrow.pixels, core.Digits.from_arrays(wide).pixels)
+
+
+def test_names_fit_into_pictures():
+    names = ["two\nlines", "caf\udce9"]
+    digits = core.Digits.from_arrays(np.zeros((2, 4, 4)), [0, 1], names)
+    assert digits.names == ("two lines", "caf?")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_file_is_no_picture(folder):
+    os.mkfifo(folder / "cat" / "pipe.png")
+    with_pipe = core.Digits.from_folder(folder)
+    (folder / "cat" / "pipe.png").unlink()
+    assert len(with_pipe) == len(core.Digits.from_folder(folder))
+
+
+def test_digits_without_labels_are_told_so(folder):
+    with pytest.raises(ValueError, match="they have no labels"):
+        core.class_means(torch.randn(2, 3), torch.tensor([-1, -1]))
+
+
+def test_an_npz_with_an_empty_part_or_damage_is_named(tmp_path):
+    images = np.zeros((24, 28, 28), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1] * 12, x_test=images[:0], y_test=np.zeros(0, int))
+    with pytest.raises(ValueError, match="expected pictures in each part, got none in test"):
+        core.load_digits(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("images.npy", bytes(500))
+    content = bytearray((tmp_path / "b.npz").read_bytes())
+    content[45:60] = bytes(15)
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="expected a folder or an .npz file of arrays"):
+        core.load_digits(tmp_path / "b.npz")

@@ -48,6 +48,16 @@ def test_the_reference_needs_as_many_training_digits(autoencoder, model, classif
                 core.quality(autoencoder, model, classifier, *parts)
 
 
+def test_a_pair_that_does_not_fit_is_not_measured(model, classifier, sample, held_out):
+    with pytest.raises(ValueError, match="expected the autoencoder that this DiffusionModel was trained with"):
+        core.quality(core.SimpleAutoencoder(device="cpu"), model, classifier, sample, held_out.spaced(20))
+
+
+def test_the_test_digits_are_no_reference_for_themselves(autoencoder, model, classifier, held_out):
+    with pytest.raises(ValueError, match="expected training digits other than the test digits"):
+        core.quality(autoencoder, model, classifier, held_out.spaced(20), held_out.spaced(20))
+
+
 def test_the_model_uses_its_latents_at_every_time(autoencoder, model, held_out):
     digits, times = held_out.spaced(60), torch.tensor([0.2, 0.5, 0.9])
     latents = autoencoder.encode_dataset(digits).tensors[0]
