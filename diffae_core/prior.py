@@ -14,7 +14,7 @@ from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import TimeEmbedding
 
-# The recipe of the shipped prior; with more epochs it learns the training digits by heart (docs/recipe.md).
+# The recipe of the shipped prior; docs/recipe.md has what more and fewer epochs do.
 PRIOR = TrainingConfig(epochs=20, batch_size=256, learning_rate=2e-3, ema_decay=0.999)
 DROPPED_LABELS = 0.15  # share of the training labels that are hidden, so that one network is also unconditional
 
