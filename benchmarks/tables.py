@@ -353,7 +353,7 @@ def goals(bench: Bench) -> list[tuple]:
         ),
         ("latents to z_T and back", partial(round_trip, bench), {"MSE": (1e-3, 1e-5)}),
         (
-            "handwriting turned by 0.8",
+            "handwriting turned by 0.8 rad",
             lambda: turned(bench, 0.8),
             close(97, 99, digits - 0.01, digits, metric="class kept, %") | {"pixel change": (0.03, 0.04)},
         ),
@@ -388,7 +388,7 @@ def goals(bench: Bench) -> list[tuple]:
 SUMMARY = {
     "as they are": ("accuracy, %", "MSE"),
     "half-way between classes": ("precision",),
-    "handwriting turned by 0.8": ("class kept, %", "precision"),
+    "handwriting turned by 0.8 rad": ("class kept, %", "precision"),
     "another label, in the same handwriting": ("becomes it, %", "precision", "thickness kept"),
     "from the prior, any class": ("FD ratio",),
 }

@@ -187,7 +187,7 @@ def train_autoencoder(
 def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator) -> Tensor:
     """Move a share of a batch's latents towards the next one, by up to half of the way (uniform in [0, 1/2]).
 
-    So training shows what lies between digits: the half-way point of two comes up with the one as often as the other.
+    So training shows what lies between digits: half-way between a and b, the target is a as often as b.
     """
     way = 0.5 * random_uniform(len(latents), latents.device, generator)
     is_mixed = random_uniform(len(latents), latents.device, generator) < mixed_share

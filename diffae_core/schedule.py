@@ -37,7 +37,7 @@ def velocity(clean: Tensor, noise: Tensor, signal_rate: Tensor, noise_rate: Tens
 
 
 def from_velocity(x_t: Tensor, v: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> tuple[Tensor, Tensor]:
-    """``(x_0, noise)`` from x_t and v: the same quarter turn, turned back. Exact at every t, 0 and 1 included."""
+    """``(x_0, noise)`` from x_t and v, turned back by the angle pi t / 2. Exact at every t, 0 and 1 included."""
     return signal_rate * x_t - noise_rate * v, noise_rate * x_t + signal_rate * v
 
 

@@ -22,11 +22,11 @@ line { stroke: #555; stroke-width: 1.5; marker-end: url(#tip) }
 BOXES = [
     ("value", 20, 40, 120, "digit", "1 x 28 x 28"),
     ("model", 190, 40, 130, "encoder", "SimpleAutoencoder"),
-    ("value", 370, 40, 130, "latent z", "256 numbers"),
-    ("model", 550, 40, 150, "U-Net, DDIM steps", "DiffusionModel"),
+    ("value", 370, 40, 130, "latent", "256 numbers"),
+    ("model", 550, 40, 150, "diffusion model", "DiffusionModel"),
     ("value", 750, 40, 130, "digit", "1 x 28 x 28"),
-    ("value", 550, 150, 150, "noise x_T", "what z leaves open"),
-    ("model", 370, 150, 130, "prior", "LatentPrior"),
+    ("value", 550, 150, 150, "noise x_T", "what is left open"),
+    ("model", 370, 150, 130, "latent prior", "LatentPrior"),
     ("value", 190, 150, 130, "label", "which digit"),
     ("value", 370, 260, 130, "noise z_T", "whose handwriting"),
 ]
@@ -35,15 +35,25 @@ ARROWS = [
     (140, 68, 188, 68),
     (320, 68, 368, 68),
     (500, 68, 548, 68),
-    (700, 68, 748, 68),
-    (625, 150, 625, 98),
+    (700, 58, 748, 58),
+    (750, 78, 702, 78),
+    (610, 150, 610, 98),
+    (640, 96, 640, 148),
     (320, 178, 368, 178),
     (420, 150, 420, 98),
     (450, 96, 450, 148),
     (420, 260, 420, 208),
     (450, 206, 450, 258),
 ]
-NOTES = [(320, 128, "generate"), (440, 128, "invert"), (320, 238, "generate"), (440, 238, "invert")]
+# (middle, baseline, text)
+NOTES = [
+    (385, 128, "forwards"),
+    (490, 128, "backwards"),
+    (385, 238, "forwards"),
+    (490, 238, "backwards"),
+    (575, 128, "forwards"),
+    (680, 128, "backwards"),
+]
 
 
 def box(kind: str, left: int, top: int, width: int, title: str, note: str) -> str:
@@ -58,7 +68,7 @@ def box(kind: str, left: int, top: int, width: int, title: str, note: str) -> st
 def drawing() -> str:
     shapes = [box(*one) for one in BOXES]
     shapes += [f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>' for x1, y1, x2, y2 in ARROWS]
-    shapes += [f'<text class="small" x="{x + 45}" y="{y}">{note}</text>' for x, y, note in NOTES]
+    shapes += [f'<text class="small" x="{x}" y="{y}">{note}</text>' for x, y, note in NOTES]
     tip = '<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
     defs = f'<defs><style>{STYLE}</style>{tip}<path d="M0 0L10 5L0 10z"/></marker></defs>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
