@@ -181,7 +181,8 @@ def test_the_shipped_weights(tmp_path, main, capsys):
     table, out = (tmp_path / "output" / "quality.md").read_text(), capsys.readouterr().out
     assert table in out and "nan" not in table and "latent + 2 std: FD ratio" in table
     assert "diffusion_autoencoder_demo.png" in out and not list((tmp_path / "output").glob("*.pt"))
-    with pytest.raises(ValueError, match=r"expected autoencoder_weights\.pt with latent_dim 16, .* got 256: leave out --pretrained"):
+    message = r"expected autoencoder_weights\.pt with latent_dim 16, .* got 256: leave out --pretrained"
+    with pytest.raises(ValueError, match=message):
         main("--pretrained", "--latent-dim", "16")
 
 
