@@ -66,9 +66,7 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     assert files_in(tmp_path / "output") == {*made, "diffae_settings.json"}
     assert {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")} == before
 
-    with pytest.raises(
-        ValueError, match=r"diffusion_model\.pt with widths \(8, 8\), .* got \(8, 16\): use its own"
-    ):
+    with pytest.raises(ValueError, match=r"diffusion_model\.pt with widths \(8, 8\), .* got \(8, 16\): use its own"):
         main(*FIVE_EPOCHS, "--widths", "8", "8")
     with pytest.raises(
         ValueError, match=r"autoencoder_weights\.pt with latent_dim 8, .* got 16: use its own, or another --output-dir"
