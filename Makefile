@@ -80,10 +80,11 @@ notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in pla
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench: $(VENV)/installed-lab,bench,onnx  ## speed beside what one would use instead, for docs/performance.md (an hour)
+bench: $(VENV)/installed-test,bench  ## speed beside what one would use instead, for docs/performance.md (an hour)
 	$(BIN)/python benchmarks/time_to_quality.py
 	$(BIN)/python benchmarks/speed.py all
 	$(BIN)/python benchmarks/time_to_quality.py --times
+	$(BIN)/python benchmarks/page.py
 	$(MAKE) render
 
 uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLUE, for docs/uncertainty.md (ten minutes)
