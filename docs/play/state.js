@@ -9,7 +9,7 @@ export const START = {
   steps: 5,
   eta: 0,
   other: "t4", // the second digit of "between"
-  way: "line",
+  way: "arc",
 };
 const NUMBERS = { label: [0, 9], as: [0, 9], hand: [1, 1e9], angle: [0, 1.57], noise: [1, 1e9], steps: [1, 20], eta: [0, 1] };
 const WHOLE = ["label", "as", "hand", "noise", "steps"];
