@@ -10,6 +10,7 @@ measured is kept in output/fashion.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import measure
@@ -56,7 +57,8 @@ def trained(kind: str, size: int, noise: float, train: core.Digits, options):
     """The autoencoder, and where diffusion decodes, the diffusion model; the noise is in the autoencoder's training."""
     torch.manual_seed(0)
     autoencoder, model = core.SimpleAutoencoder(size, device="cpu"), core.DiffusionModel(latent_dim=size, device="cpu")
-    config, own = (core.TrainingConfig(epochs=epochs) for epochs in (options.epochs, options.autoencoder_epochs))
+    config = replace(core.DIFFUSION, epochs=options.epochs)
+    own = replace(core.AUTOENCODER, epochs=options.autoencoder_epochs)
     name = f"{size} numbers, {kind}, {config.epochs:g} epochs"
     if kind == "joint encoder":
         complete(name, partial(core.train_jointly, model, train, autoencoder, config), model, autoencoder)
@@ -123,7 +125,7 @@ def main() -> None:
     trials = {noise: trial(noise) for noise in NOISES}
     noise = max(trials, key=trials.get)
     classifier = core.DigitClassifier(device="cpu")
-    complete("classifier", partial(core.train_classifier, classifier, train, core.TrainingConfig(epochs=2)), classifier)
+    complete("classifier", partial(core.train_classifier, classifier, train, replace(core.CLASSIFIER, epochs=2)), classifier)
     reference = measure.Reference(classifier, test.subset(slice(0, DECODED)), train)
     facts = {"decoded test images": DECODED, "reference FD": reference.distance}
     facts["real ones classified correctly, %"] = classifier.accuracy(reference.real.images, reference.real.labels)

@@ -9,6 +9,7 @@ measured where it is on this machine.
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def train_heads(encoder: nn.Module, features, seed: int) -> dict[str, Callable[[
     theirs = vbll.DiscClassification(z.shape[1], 10, regularization_weight=1 / len(z), parameterization="diagonal")
     fit(theirs, lambda out, wanted: out.train_loss_fn(wanted), z, labels, 3e-3)
     head = core.BayesianLastLayer(encoder, z.shape[1])
-    config = core.TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0, seed=seed)
-    for _ in core.train_last_layer(head, features, config):
+    for _ in core.train_last_layer(head, features, replace(core.HEAD, seed=seed)):
         pass
     return {
         PLAIN: lambda z: linear(z).softmax(-1)[None],
