@@ -125,7 +125,8 @@ def main() -> None:
     trials = {noise: trial(noise) for noise in NOISES}
     noise = max(trials, key=trials.get)
     classifier = core.DigitClassifier(device="cpu")
-    complete("classifier", partial(core.train_classifier, classifier, train, replace(core.CLASSIFIER, epochs=2)), classifier)
+    recipe = replace(core.CLASSIFIER, epochs=2)
+    complete("classifier", partial(core.train_classifier, classifier, train, recipe), classifier)
     reference = measure.Reference(classifier, test.subset(slice(0, DECODED)), train)
     facts = {"decoded test images": DECODED, "reference FD": reference.distance}
     facts["real ones classified correctly, %"] = classifier.accuracy(reference.real.images, reference.real.labels)
