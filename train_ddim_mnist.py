@@ -1,9 +1,9 @@
-"""The whole recipe from a terminal: autoencoder, diffusion model, latent prior, pictures, and how good they are.
+"""The whole recipe from a terminal: autoencoder, diffusion model, latent prior, pictures and metrics.
 
 python train_ddim_mnist.py                 train everything from scratch, into ./output
-python train_ddim_mnist.py --resume        go on after a kill or Ctrl-C
+python train_ddim_mnist.py --resume        continue after a kill or Ctrl-C
 python train_ddim_mnist.py --pretrained    use the shipped weights: pictures and metrics in about a minute
-python train_ddim_mnist.py --data FOLDER   train on pictures of your own, in one folder for each class
+python train_ddim_mnist.py --data FOLDER   train on your own pictures, one folder per class
 """
 
 import argparse
@@ -26,7 +26,7 @@ from diffae_core.evaluation.classifier import CLASSIFIER
 from diffae_core.prior import PRIOR
 
 log = logging.getLogger("diffae_core.script")
-SAVE_EVERY_STEPS = 200  # at most this much training is lost in a kill
+SAVE_EVERY_STEPS = 200  # a kill loses at most this much training
 SAMPLES_EVERY_EPOCHS = 5
 CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.3, "diffusion": 1.6, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
 
@@ -36,10 +36,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--output-dir", type=Path, default=Path("output"), help="where all files go (%(default)s)")
     add("--pretrained", action="store_true", help="use the shipped weights, train nothing")
-    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
-    add("--data", type=Path, help="a folder with a folder of pictures for each class, an .npz, or IDX files (MNIST)")
-    add("--image-size", type=int, default=28, help="of --data, a multiple of 4 (%(default)s)")
-    add("--train-digits", type=int, help="use only so many training digits (all)")
+    add("--resume", action="store_true", help="continue the unfinished run in --output-dir")
+    add("--data", type=Path, help="a folder with one folder of pictures per class, an .npz, or IDX files (MNIST)")
+    add("--image-size", type=int, default=28, help="height and width of --data, a multiple of 4 (%(default)s)")
+    add("--train-digits", type=int, help="use only this many training digits (all)")
     add("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
     add("--seed", type=int, default=0, help="the same seed gives the same weights (%(default)s)")
     add("--autoencoder-epochs", type=float, default=AUTOENCODER.epochs, help="(%(default)s)")
@@ -48,15 +48,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--train-classifier", action="store_true", help="train the classifier too, instead of using the shipped one")
     add("--batch-size", type=int, default=DIFFUSION.batch_size, help="of the diffusion model (%(default)s)")
     add("--learning-rate", type=float, default=DIFFUSION.learning_rate, help="the diffusion model's peak (%(default)s)")
-    add("--latent-noise", type=float, default=2, help="the most noise on a latent in its training (%(default)s)")
-    add("--mixed-share", type=float, default=0.25, help="of latents mixed with another digit's (%(default)s)")
+    add("--latent-noise", type=float, default=2, help="the most noise on a latent in training (%(default)s)")
+    add("--mixed-share", type=float, default=0.25, help="share of latents mixed with another's (%(default)s)")
     add("--latent-dim", type=int, default=256, help="(%(default)s)")
     add("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
     add("--block-depth", type=int, default=2, help="of the U-Net (%(default)s)")
     add("--time-embedding-dim", type=int, default=32, help="(%(default)s)")
     add("--feature-embedding-dim", type=int, default=64, help="(%(default)s)")
     add("--num-steps", type=int, default=NUM_STEPS, help="DDIM steps in the pictures (%(default)s)")
-    add("--quality-digits", type=int, default=500, help="test digits to measure on; below 10: none (%(default)s)")
+    add("--quality-digits", type=int, default=500, help="test digits for the metrics; below 10: none (%(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -75,7 +75,7 @@ class Plan:
 
 
 def check_options(options: argparse.Namespace, folder: Path) -> Plan:
-    """Refuse what makes no sense, before anything is trained."""
+    """Refuse options that make no sense, before anything is trained."""
     if options.image_size != 28 and not options.data:
         raise ValueError(f"expected --data with --image-size {options.image_size}: MNIST's digits are 28 x 28")
     if options.train_digits is not None and options.train_digits < 1:
@@ -121,7 +121,7 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
 
 
 def announce(plan: Plan) -> None:
-    """Say what is going to be done, and for how long."""
+    """Log what the run will do, and about how long it will take."""
     trained = set(plan.recipes)
     if not (plan.options.data or plan.options.train_classifier):
         trained -= {"classifier"}
@@ -131,7 +131,7 @@ def announce(plan: Plan) -> None:
 
 
 def train_all(plan: Plan) -> None:
-    """The autoencoder, then what learns its latents: the diffusion model and the prior; then the classifier."""
+    """The autoencoder, then the models that learn from its latents (diffusion model, prior), then the classifier."""
     options, train, recipes, models = plan.options, plan.train, plan.recipes, plan.models
     noise = options.latent_noise, options.mixed_share
     make_run = {
@@ -149,7 +149,7 @@ def train_all(plan: Plan) -> None:
 
 
 def train_or_load(plan: Plan, name: str, make_run: Callable[[Any], core.Training]) -> Any:
-    """The shipped model, the one in the output folder, or a new one, which is trained."""
+    """The shipped model, the one in the output folder, or a newly trained one."""
     kind, sizes, options = type(plan.models[name]), plan.models[name].config, plan.options
     path, run_path = plan.folder / kind.pretrained_file, plan.folder / f"{name}_training.pt"
     wants_own = options.train_classifier or options.data or path.exists()
@@ -167,14 +167,14 @@ def train_or_load(plan: Plan, name: str, make_run: Callable[[Any], core.Training
     model = kind.from_pretrained(None if is_shipped else path, plan.device)
     for key, size in sizes.items():
         if model.config[key] != size:
-            hint = "leave out --pretrained, and train on them" if is_shipped else "use its own, or another --output-dir"
-            got = f"{key} {size}, as the pictures and options want it, got {model.config[key]}"
+            hint = "leave out --pretrained, and train" if is_shipped else "use its value, or another --output-dir"
+            got = f"{key} {size}, to fit the pictures and options, got {model.config[key]}"
             raise ValueError(f"expected {path.name} with {got}: {hint}")
     return model
 
 
 def drive(plan: Plan, name: str, run: core.Training, path: Path) -> None:
-    """Take a training to its end, saving it as it goes; Ctrl-C stops after the step under way, so nothing is lost."""
+    """Run a training to its end, saving it as it goes; Ctrl-C stops after the current step, so nothing is lost."""
     if path.exists():
         if not plan.options.resume:
             raise FileExistsError(f"found an unfinished run, {path}: add --resume to go on with it, or delete it")
@@ -184,12 +184,12 @@ def drive(plan: Plan, name: str, run: core.Training, path: Path) -> None:
             stops = interrupted.is_set()
             saves = stops or record.step % SAVE_EVERY_STEPS == 0
             samples = name == "diffusion" and record.step % (SAMPLES_EVERY_EPOCHS * run.steps_per_epoch) == 0
-            is_read = saves or samples or record.step == len(run)  # not at every step: to read a loss waits for the GPU
+            is_read = saves or samples or record.step == len(run)  # not at every step: reading a loss waits for the GPU
             if is_read and not math.isfinite(record.loss):
-                hint = f"start anew in another folder, with another --seed or a lower --learning-rate; see {path}"
+                hint = f"start again in another folder, with another --seed or a lower --learning-rate; see {path}"
                 raise ValueError(f"the loss of the {name} is {record.loss} at step {record.step}: {hint}")
             if samples:
-                save_samples(plan, run.ema_model, round(record.epoch))  # before saving: after a kill made again
+                save_samples(plan, run.ema_model, round(record.epoch))  # before saving: a kill repeats it
             if saves:
                 run.save(path)
             if stops:
@@ -208,7 +208,7 @@ def save_samples(plan: Plan, model: Any, epoch: int) -> None:
 
 
 def write_quality(plan: Plan) -> None:
-    """The metrics of some test digits as a table in Markdown, in a file and on the screen."""
+    """Write the metrics of some test digits as a Markdown table, to a file and to the screen."""
     test = plan.test.spaced(min(plan.options.quality_digits, len(plan.test), len(plan.train)))
     autoencoder, model, classifier = (plan.models[name] for name in ("autoencoder", "diffusion", "classifier"))
     metrics = core.quality(autoencoder, model, classifier, plan.train, test, plan.options.seed, progress=tqdm)
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
         plan.written += demo.save(folder)
         if "classifier" in plan.models:
             write_quality(plan)
-        for place in (folder, folder / "samples"):  # of a run that was killed
+        for place in (folder, folder / "samples"):  # left by a run that was killed
             core.checkpoints.remove_left_overs(place)
     print("Files written:", *sorted(plan.written), sep="\n  ")
 

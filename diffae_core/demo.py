@@ -1,4 +1,4 @@
-"""The pictures of the README, from any trained models: digits decoded, changed, made up, and an animation."""
+"""The pictures of the README, from any trained models: digits decoded, changed and generated, and an animation."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ FRAMES = 8  # of the animation, from one digit to the next
 class Demo:
     """Trained models, and one test digit of each class.
 
-    Each picture is made from the seed alone, in whatever order they are asked for.
+    Each picture depends on the seed alone, not on which others were made before.
 
     Args:
-        autoencoder, model: trained ones.
-        prior: a latent prior of the same autoencoder; None leaves out what needs one.
+        autoencoder, model: trained.
+        prior: a latent prior of the same autoencoder; None leaves out the pictures that need it.
         test: the digits to show.
-        num_steps: of DDIM.
+        num_steps: DDIM steps.
         seed: of all noise.
 
     Raises:
@@ -68,7 +68,7 @@ class Demo:
         return self.generate(self.prior.generate(z_T, labels, guidance=GUIDANCE))
 
     def decoded(self) -> Image.Image:
-        """The digits, from their latents and random noise, and from their latents and their inverted noise."""
+        """The digits, decoded from their latents with random noise and with their inverted noise."""
         x_T = self.model.invert(self.digits.images, self.latents, self.num_steps)
         return labelled_picture(
             {
@@ -129,15 +129,14 @@ class Demo:
         return labelled_picture(dict(zip(self.test.names, self.generate(latents).split(8))))
 
     def animation(self) -> list[Image.Image]:
-        """Frames: a digit is noised and denoised, then becomes the next ones along the arcs between handwritings.
+        """Frames: a digit is noised and denoised, then turns into the next digits along the arcs between handwritings.
 
         Raises:
             ValueError: there is no prior that knows the digits' classes.
         """
         self._check_classes()
-        order = torch.arange(len(self.digits), device="cpu").roll(
-            -4
-        )  # from the 4 on: it is easily told from its neighbours
+        # The 4 comes first: it is easily told from its neighbours.
+        order = torch.arange(len(self.digits), device="cpu").roll(-4)
         image, latent = self.digits.images[order[:1]], self.latents[order[:1]]
         noised = [self.model.add_noise(image, time, seeded(self.seed))[0] for time in torch.linspace(0, 1, 16)]
         denoised = []

@@ -18,13 +18,13 @@ def export_onnx(
     """Write ``encoder.onnx``, ``decoder.onnx``, ``unet.onnx`` and ``prior.onnx``, each for batches of any size.
 
     Inputs are named as the networks' ``forward`` names them: ``unet.onnx`` takes ``x``, ``noise_rate``, ``latents``
-    and ``latent_noise`` (-1: not told) and gives ``velocity``; ``prior.onnx`` takes ``x``, ``noise_rate`` and
+    and ``latent_noise`` (-1: not given) and gives ``velocity``; ``prior.onnx`` takes ``x``, ``noise_rate`` and
     ``labels`` (int64). docs/onnx.md samples with them in ten lines of NumPy. Needs the extra ``onnx``.
 
     Args:
-        autoencoder, model: trained ones.
+        autoencoder, model: trained.
         prior: a latent prior; None leaves it out.
-        folder: where to write; it is made if it is not there.
+        folder: where to write; it is created if missing.
 
     Returns:
         The paths written.

@@ -66,10 +66,10 @@ def test_from_scratch_then_again_from_what_was_written(tmp_path, main, caplog):
     assert files_in(tmp_path / "output") == {*made, "diffae_settings.json"}
     assert {path: path.read_bytes() for path in (tmp_path / "output").glob("*.pt")} == before
 
-    with pytest.raises(ValueError, match=r"diffusion_model\.pt with widths \(8, 8\), .* got \(8, 16\): use its own"):
+    with pytest.raises(ValueError, match=r"diffusion_model\.pt with widths \(8, 8\), .* got \(8, 16\): use its value"):
         main(*FIVE_EPOCHS, "--widths", "8", "8")
     with pytest.raises(
-        ValueError, match=r"autoencoder_weights\.pt with latent_dim 8, .* got 16: use its own, or another --output-dir"
+        ValueError, match=r"autoencoder_weights\.pt with latent_dim 8, .* got 16: use its value, or another --output"
     ):
         main(*FIVE_EPOCHS, "--latent-dim", "8")
     (tmp_path / "output" / "autoencoder_weights.pt").unlink()
@@ -227,7 +227,7 @@ def test_a_training_that_diverges_stops_and_says_what_to_do(main, monkeypatch):
 
     monkeypatch.setattr(core, "train_diffusion", diverging)
     with pytest.raises(
-        ValueError, match=r"the loss of the diffusion is nan at step 10: start anew .* lower --learning-rate"
+        ValueError, match=r"the loss of the diffusion is nan at step 10: start again .* lower --learning-rate"
     ):
         main(*NO_PRIOR, "--epochs", "1")
 

@@ -1,4 +1,4 @@
-"""What every lesson stands on: models that save themselves, the training loop, devices, checks and pictures."""
+"""What every notebook builds on: models that save themselves, the training loop, devices, checks and pictures."""
 
 from diffae_core.base.devices import choose_device, seeded
 from diffae_core.base.model import Model

@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written to a temporary name, renamed, and read without running any code."""
+"""Files that are either complete or absent: written to a temporary name, renamed, and read without running any code."""
 
 import errno
 import os
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 try:
     import fcntl
-except ImportError:  # Windows, which removes no file that a process has open: there that is lock enough
+except ImportError:  # Windows removes no file that a process has open, so it needs no lock
     fcntl = None  # type: ignore[assignment]
 
 MARK = ".diffae-"  # in the name of each temporary file
-NOT_ON_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT}  # what fsync may find; else the file system has no fsync
+NOT_ON_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT}  # what fsync may find; otherwise it is not supported
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
                 _lock(file.fileno())
             yield temporary
             _flush(temporary)
-            with suppress(OSError):  # there is no earlier file, or its permissions cannot be given
+            with suppress(OSError):  # there is no earlier file, or its permissions cannot be copied
                 shutil.copymode(target, temporary)
             if fcntl is None:
                 file.close()
@@ -95,7 +95,7 @@ def save(contents: dict, path: str | Path) -> None:
 
 
 def _plain(contents):
-    """The same with Python's numbers in place of NumPy's, which :func:`load` would refuse."""
+    """The contents with Python's numbers in place of NumPy's, which :func:`load` would refuse."""
     if isinstance(contents, np.generic | np.ndarray):
         return contents.tolist()
     if type(contents) is dict:
@@ -170,9 +170,10 @@ def _forms(state: dict[str, Tensor]) -> dict[str, tuple]:
 
 
 def check_sizes(config: dict, weights: dict, file_size: int) -> None:
-    """Refuse what could fill the memory before it is built: weights larger than the file, and sizes in the
-    configuration above both the longest side of any weight and the count of weights. (No weight is as large as an
-    image has to be.)
+    """Refuse a model that could fill the memory, before it is built.
+
+    Its weights are larger than the file, or a size in its configuration is above both the longest side of any weight
+    and the number of weights. (The image size is exempt: no weight has to be as large as an image.)
     """
     if sum(weight.numel() * weight.element_size() for weight in weights.values()) > file_size:
         raise ValueError("its weights would take more memory than the file has bytes")

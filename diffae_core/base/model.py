@@ -27,7 +27,7 @@ class Model(nn.Module):
 
     @property
     def config(self) -> dict:
-        """The constructor's arguments, from which :meth:`from_pretrained` builds it again, as Python's own numbers."""
+        """The constructor's arguments as Python's own numbers: :meth:`from_pretrained` rebuilds the model from them."""
         return self._config
 
     @config.setter
@@ -41,11 +41,11 @@ class Model(nn.Module):
 
     @classmethod
     def kind(cls) -> str:
-        """The name in a checkpoint: that of the package's class, also for a class of yours that is made from it."""
+        """The name in a checkpoint: that of the package's class, even for a subclass of your own."""
         return [base.__name__ for base in cls.__mro__ if Model in base.__bases__][-1]
 
     def _apply(self, fn, *args, **settings):
-        """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` go through: another type is refused."""
+        """What ``.to()``, ``.double()``, ``.half()`` and ``.bfloat16()`` call: any type but float32 is refused."""
         check_default_dtype()
         dtype = fn(torch.zeros(1)).dtype
         if dtype != torch.float32:
@@ -85,12 +85,12 @@ class Model(nn.Module):
         self.eval()
 
     @classmethod
-    @torch.inference_mode(False)  # what is loaded under it could not be trained
+    @torch.inference_mode(False)  # weights loaded in inference mode could not be trained
     def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device | None = None) -> Self:
         """The shipped model, or the one saved at ``path``, with its sizes read from the file, in eval mode.
 
-        It is built without memory first (torch's "meta" device), and with it only if the weights in the file fit it.
-        The global random state stays as it is.
+        The model is first built without memory (torch's "meta" device), and with memory only if the weights in the
+        file fit it. The global random state stays as it is.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -108,7 +108,7 @@ class Model(nn.Module):
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"expected a {cls.__name__} at {path}, got a wrong configuration: {error}") from error
         checkpoints.check_state(outline, weights, path)
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # the first weights are random, and overwritten
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # the first weights are random, then overwritten
             model = cls(**config, device=device)
         model.load_state_dict(weights)
         model.latents_from = contents.get("latents_from", "")
@@ -130,7 +130,7 @@ class Model(nn.Module):
 
 @contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Eval mode for the block; then every part is back in the mode in which it was."""
+    """Eval mode for the block; afterwards every part is back in its own mode."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -155,7 +155,7 @@ def _as_python(size):
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """A short name that other numbers would not have."""
+    """A short hash of the tensors' numbers."""
     joined = hashlib.sha256()
     for tensor in tensors:
         joined.update(tensor.detach().cpu().contiguous().numpy().data)

@@ -53,7 +53,7 @@ def enlarge(sheet: np.ndarray, zoom: int) -> Image.Image:
 
 
 def stack(upper: Image.Image, lower: Image.Image) -> Image.Image:
-    """One picture above another, on white; in the lower one's mode."""
+    """One picture above another, on white, in the mode of the lower picture."""
     picture = Image.new(lower.mode, (max(upper.width, lower.width), upper.height + lower.height), "white")
     picture.paste(upper, (0, 0))
     picture.paste(lower, (0, upper.height))
@@ -65,7 +65,7 @@ def labelled_picture(
 ) -> Image.Image:
     """Rows of digits, a label left of each row and, if given, a heading above each column.
 
-    A few milliseconds, where Matplotlib takes a hundred: the panels and the script make their pictures with it.
+    It takes a few milliseconds, where Matplotlib takes a hundred, so the panels and the script use it.
 
     Args:
         rows: ``{label: (N, 1, H, W) in [0, 1]}``, ink black on white.
@@ -101,7 +101,7 @@ def labelled_picture(
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with Matplotlib and has the letters of most alphabets."""
-    matplotlib = importlib.util.find_spec("matplotlib")  # found, not imported: that takes a while
+    matplotlib = importlib.util.find_spec("matplotlib")  # located, not imported: an import takes a while
     assert matplotlib is not None and matplotlib.origin is not None
     path = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, size)
@@ -109,7 +109,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def _warn_of_missing_letters(text: str) -> None:
-    """Say, once for each text, which of its letters the font shows as empty boxes."""
+    """Warn, once for each text, of its letters that the font shows as empty boxes."""
     box = bytes(font(14).getmask("\U0010ffff"))
     missing = sorted({letter for letter in text if bytes(font(14).getmask(letter)) == box})
     if missing:
@@ -136,7 +136,7 @@ def save_png(picture: Tensor | Image.Image, path: str | Path, columns: int | Non
 
 
 def _check_rows(rows: dict[str, Tensor]) -> None:
-    """Refuse what is no dictionary of rows; :func:`tile` checks the images in them."""
+    """Refuse anything but a dictionary of rows; :func:`tile` checks the images in it."""
     if not isinstance(rows, dict) or not rows or not all(isinstance(label, str) for label in rows):
         got = f"a {type(rows).__name__} of {len(rows)}" if hasattr(rows, "__len__") else type(rows).__name__
         raise TypeError(f"expected one or more rows as {{'label': images (N, 1, H, W)}}, got {got}")

@@ -18,8 +18,8 @@ from diffae_core.base.checkpoints import atomic_write
 from diffae_core.base.training import Record, Training
 
 log = logging.getLogger("diffae_core")
-LINE_EVERY_SECONDS = 10  # where the output is no terminal
-LOSS_EVERY_STEPS = 20  # to read a loss waits for the GPU
+LINE_EVERY_SECONDS = 10  # where the output is not a terminal
+LOSS_EVERY_STEPS = 20  # reading a loss waits for the GPU
 
 
 @contextmanager
@@ -49,9 +49,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_settings(path: Path, settings: dict[str, object], has_models: bool) -> None:
-    """Note in a JSON file how the models beside it are trained; refuse other settings than those noted earlier.
+    """Record in a JSON file how the models beside it are trained; refuse settings other than those recorded earlier.
 
-    Where there are models but no such file, nobody knows how they were trained: they are taken as they are.
+    Models without such a file are taken as they are: nothing says how they were trained.
 
     Raises:
         ValueError: a setting differs, or the file is damaged.
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, object]:
 def first_interrupt() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, so that a step can end; a second Ctrl-C stops at once.
 
-    Only the main thread gets signals: in another the event stays as it is.
+    Only the main thread gets signals: in any other thread the event is never set.
     """
     interrupted = threading.Event()
     handler = signal.getsignal(signal.SIGINT)
@@ -103,7 +103,7 @@ def first_interrupt() -> Iterator[threading.Event]:
 
 
 def with_progress(run: Training, name: str) -> Iterator[Record]:
-    """The records of a training, with a progress bar in a terminal, and now and then a line elsewhere."""
+    """The records of a training, with a progress bar in a terminal; elsewhere, a line is logged now and then."""
     is_terminal = sys.stderr.isatty()
     bar = tqdm(run, name, initial=run.step, unit="step", disable=not is_terminal)
     line_at = time.monotonic() + LINE_EVERY_SECONDS

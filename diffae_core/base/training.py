@@ -15,7 +15,7 @@ from diffae_core.base import checkpoints
 from diffae_core.base.devices import has_fast_bfloat16, seeded
 from diffae_core.base.validation import check_choice, check_count, check_number
 
-# (indices of this batch's examples, where its randomness comes from) -> the batch's mean loss
+# (indices of the batch's examples, a generator for its randomness) -> the batch's mean loss
 BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -24,19 +24,19 @@ class TrainingConfig:
     """How to train; docs/recipe.md compares the defaults with other settings.
 
     Each model's recipe is one of these: ``AUTOENCODER``, ``DIFFUSION``, ``PRIOR``, ``HEAD``, ``CLASSIFIER``. To change
-    one and keep the rest of it: ``dataclasses.replace(core.DIFFUSION, epochs=10)``.
+    one setting and keep the rest: ``dataclasses.replace(core.DIFFUSION, epochs=10)``.
     """
 
     epochs: float = 30  # passes over the examples; a fraction stops within a pass
-    batch_size: int = 64  # examples a step
+    batch_size: int = 64  # examples per step
     learning_rate: float = 3e-3  # the peak, after a rise from 0
     learning_rate_schedule: str = "cosine"  # falls to 0 along a half cosine; "constant" stays at the peak
-    warmup: float = 0.05  # share of the steps in which it rises
+    warmup: float = 0.05  # share of the steps during which the learning rate rises
     weight_decay: float = 0.01  # AdamW's
-    gradient_clip: float = 1.0  # a longer gradient is shortened to this: a rare bad batch cannot undo the run
+    gradient_clip: float = 1.0  # a longer gradient is shortened to this, so that a rare bad batch cannot undo the run
     ema_decay: float = 0.998  # share of the averaged weights kept at each step
     bfloat16: bool | None = None  # compute in bfloat16; None: where the device has it built in
-    seed: int = 0  # of the order of the examples, the times and the noise
+    seed: int = 0  # sets the order of the examples, the times and the noise
 
     def __post_init__(self) -> None:
         schedules = ("cosine", "constant")
@@ -51,7 +51,7 @@ class TrainingConfig:
             checked[name] = check_number(getattr(self, name), name, 0, 1e12, above_low=True)
         for name in ("warmup", "ema_decay"):
             checked[name] = check_number(getattr(self, name), name, 0, 1, below_high=True)
-        for name, value in checked.items():  # numbers of Python's own: NumPy's can't be read back from a checkpoint
+        for name, value in checked.items():  # Python's own numbers: NumPy's can't be read back from a checkpoint
             object.__setattr__(self, name, value)
 
 
@@ -66,23 +66,23 @@ class Record:
 
     @property
     def loss(self) -> float:
-        """The mean loss over this step's batch. To read it waits for the device: on a GPU, not at every step."""
+        """The mean loss over this step's batch. Reading it waits for the device: on a GPU, avoid it at every step."""
         return self.loss_tensor.item()
 
 
 class Training:
-    """A training run that can be stopped after any step, saved, and gone on with.
+    """A training run that can be stopped after any step, saved, and resumed.
 
-    Iterate over it: each step yields a :class:`Record`. What is random in a step depends on the seed and its number
-    alone, so a run that was killed and resumed ends with the weights of one that was not. After the last step the model
-    holds the averaged (EMA) weights; until then they are in ``ema_model``.
+    Iterate over it: each step yields a :class:`Record`. What is random in a step depends only on the seed and the
+    step's number, so a run that was killed and resumed ends with the same weights as an uninterrupted run. After the
+    last step the model holds the averaged (EMA) weights; until then they are in ``ema_model``.
 
     Args:
-        model: what is trained: an ``nn.Module`` with a ``device`` and a ``config``.
+        model: the model to train: an ``nn.Module`` with a ``device`` and a ``config``.
         batch_loss: the loss of a batch, from the indices of its examples and a generator for its randomness.
         num_examples: how many examples there are.
         config: how to train.
-        data: a fingerprint of them; a run is resumed only on the data it was started on.
+        data: a fingerprint of the examples; a run is resumed only on the data it was started on.
         finish: called after the last step, when the model holds the averaged weights.
     """
 
@@ -160,7 +160,7 @@ class Training:
         return learning_rate
 
     def _step_generator(self) -> torch.Generator:
-        """Where a step's randomness comes from: other numbers for each step and, up to a million steps, each seed."""
+        """The generator of a step's randomness, different for each step and, up to a million steps, for each seed."""
         return seeded(self.config.seed * 1_000_003 + self.step)
 
     def _batch(self) -> Tensor:
@@ -188,7 +188,7 @@ class Training:
                 average.copy_(weight)  # a count
 
     def _identity(self) -> dict:
-        """What a saved run and the one that goes on with it must have in common."""
+        """What a saved run and the run that resumes it must have in common."""
         return {
             "model": {"class": type(self.model).__name__, **self.model.config},
             "config": asdict(self.config),
@@ -197,7 +197,7 @@ class Training:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write all that the run needs to go on, completely or not at all."""
+        """Write all that the run needs to continue, completely or not at all."""
         checkpoints.save(
             {
                 "kind": "training",
@@ -211,7 +211,7 @@ class Training:
         )
 
     def resume(self, path: str | Path) -> None:
-        """Go on from what :meth:`save` wrote.
+        """Continue from what :meth:`save` wrote.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -237,7 +237,7 @@ class Training:
 
 @contextmanager
 def contiguous(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """If ``wanted``, all weights in the plain order of memory for the block; then each as it was before."""
+    """If ``wanted``, keep all weights contiguous in memory for the block; then put each back as it was."""
     channels_last = [weight for weight in model.parameters() if weight.ndim == 4 and not weight.is_contiguous()]
     channels_last = channels_last if wanted else []
     for weight in channels_last:
@@ -250,7 +250,7 @@ def contiguous(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 def _difference(wanted, got) -> tuple:
-    """Two values, or of two configurations only what differs."""
+    """Two values; of two configurations, only the entries that differ."""
     if not (isinstance(wanted, dict) and isinstance(got, dict)):
         return wanted, got
     names = [name for name in {**wanted, **got} if wanted.get(name) != got.get(name)]

@@ -1,4 +1,4 @@
-"""Checks of what users hand in, called once where they do: an error says what came, what was wanted, what to do."""
+"""Checks of users' input, called once where it comes in: an error says what came, what was wanted, what to do."""
 
 import numbers
 import sys
@@ -11,7 +11,7 @@ _warned_about_range = False
 
 
 def check_default_dtype() -> None:
-    """Refuse another default dtype than float32, in which new tensors would not go with the models' weights."""
+    """Refuse any default dtype but float32: new tensors would not fit the models' weights."""
     if (found := torch.get_default_dtype()) != torch.float32:
         hint = "call torch.set_default_dtype(torch.float32)"
         raise TypeError(
@@ -55,7 +55,7 @@ def check_images(images: Tensor, size: int = 28, noisy: bool = False) -> Tensor:
             _warned_about_range = True
             warnings.warn(
                 f"images have values from {low:.2f} to {high:.2f}, outside [0, 1]: the models were trained on [0, 1], "
-                "so what they give for these is a guess. This is said once.",
+                "so their results for these are unreliable. This warning appears once.",
                 stacklevel=_levels_to_the_caller(),
             )
     return images
@@ -147,7 +147,7 @@ def check_number(
 ) -> float:
     """Return ``value``, a number or a tensor without dimensions, as a float in [low, high]; else a ValueError.
 
-    With ``above_low`` or ``below_high`` that end is not allowed itself.
+    ``above_low`` excludes ``low`` itself, ``below_high`` excludes ``high``.
     """
     number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
     is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
@@ -159,7 +159,7 @@ def check_number(
 
 
 def check_choice(value, name: str, choices: tuple):
-    """Return the one of ``choices`` that ``value`` is; a ValueError otherwise."""
+    """Return the one of ``choices`` that equals ``value``; a ValueError otherwise."""
     if value not in choices:
         raise ValueError(f"expected {name} to be one of {choices}, got {_shown(value)}")
     return choices[choices.index(value)]
@@ -182,7 +182,7 @@ def _check_float32(tensor: Tensor, wanted: str, hint: str) -> Tensor:
 
 
 def _levels_to_the_caller() -> int:
-    """How many calls up, for ``warnings.warn``, the first code is that is neither this package's nor torch's."""
+    """For ``warnings.warn``: how many calls up is the first code that is neither this package's nor torch's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("diffae_core", "torch"):
         frame, level = frame.f_back, level + 1
@@ -194,5 +194,5 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value; of a tensor, which may have many lines, its shape."""
+    """The value; for a tensor, which may have many lines, its shape."""
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)

@@ -1,4 +1,4 @@
-"""Arrays, tensors and lists of anyone's, made what :class:`Digits` keeps: pixels as bytes, labels as whole numbers."""
+"""Arrays, tensors and lists converted to what :class:`Digits` keeps: pixels as bytes, labels as whole numbers."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 def as_pixels(images) -> Tensor:
-    """What :meth:`Digits.from_arrays` takes for images as uint8 ``(N, 1, H, W)``."""
+    """The images that :meth:`Digits.from_arrays` takes, as uint8 ``(N, 1, H, W)``."""
     pixels = to_tensor(images, "images as an array or a tensor").detach().cpu()
     shape = tuple(pixels.shape)
     if pixels.ndim == 3:
@@ -25,7 +25,7 @@ def as_pixels(images) -> Tensor:
         if len(shape) == 4:
             hint = "keep one channel, or red, green and blue, e.g. images[..., :3] without transparency"
         raise ValueError(f"expected images (N, H, W), (N, 1, H, W) or (N, H, W, 1), got {shape}: {hint}")
-    check_levels(pixels, tolerance=1e-4)  # rounding is no other range
+    check_levels(pixels, tolerance=1e-4)  # rounding errors are accepted
     if pixels.dtype != torch.uint8:
         pixels = to_unit(pixels) * 255
     if pixels.shape[1] == 3:
@@ -34,7 +34,7 @@ def as_pixels(images) -> Tensor:
 
 
 def as_labels(labels, names: Sequence | dict | None = None) -> tuple[Tensor, list[str]]:
-    """What :meth:`Digits.from_arrays` takes for labels as int64 ``(N,)``, and the names of the classes."""
+    """The labels that :meth:`Digits.from_arrays` takes, as int64 ``(N,)``, and the names of the classes."""
     if isinstance(names, dict):
         return _labels_by_key(labels, names)
     if _are_names(labels):
@@ -48,9 +48,9 @@ def as_labels(labels, names: Sequence | dict | None = None) -> tuple[Tensor, lis
 
 
 def as_batch(items: list) -> tuple[Tensor, Tensor]:
-    """Pairs of any picture and its label as images float32 ``(B, 1, H, W)`` and labels int64 ``(B,)``.
+    """Pairs of a picture of any kind and its label as images float32 ``(B, 1, H, W)`` and labels int64 ``(B,)``.
 
-    It is the ``collate_fn`` with which a DataLoader reads data sets such as torchvision's, without a transform too.
+    With this ``collate_fn`` a DataLoader reads data sets such as torchvision's, even without a transform.
 
     Raises:
         TypeError, ValueError: other items, labels that are no whole numbers, or pictures that are refused by
@@ -84,7 +84,7 @@ def as_index(index, count: int) -> Tensor:
     try:
         indices = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.array(list(index)))
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{wanted} {type(index).__name__}: of one digit give a list, e.g. [3]") from None
+        raise TypeError(f"{wanted} {type(index).__name__}: for one digit give a list, e.g. [3]") from None
     if not indices.numel():
         return torch.zeros(0, dtype=torch.int64)
     if indices.ndim != 1 or indices.is_floating_point() or indices.is_complex():
@@ -112,7 +112,7 @@ def _numbers_of_names(labels, names: Sequence) -> Tensor:
 
 
 def _labels_by_key(labels, names: dict) -> tuple[Tensor, list[str]]:
-    """Labels that are keys of ``names`` by the place of their key among all; the names in this order."""
+    """Labels that are keys of ``names``, as indices into the sorted keys; and the names in this order."""
     keys = sorted(names, key=class_order)
     if not _are_names(labels):
         labels = list(map(str, _whole_numbers(labels).tolist()))
@@ -128,7 +128,7 @@ def _whole_numbers(labels) -> Tensor:
     if numbers.ndim != 1:
         hint = "give one class for each picture, not several findings or scores"
         if numbers.ndim == 2 and bool(((numbers == 0) | (numbers == 1)).all() and (numbers.sum(1) == 1).all()):
-            hint = "of one-hot labels take labels.argmax(1)"
+            hint = "for one-hot labels take labels.argmax(1)"
         raise ValueError(f"{wanted} shape {tuple(numbers.shape)}: {hint}")
     if numbers.is_floating_point() and bool((numbers % 1 == 0).all()):
         numbers = numbers.long()

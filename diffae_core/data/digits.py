@@ -1,4 +1,4 @@
-"""Digits: MNIST, the embedded sample of 5,000 where there is no network, or anyone's own arrays, folders and files."""
+"""Digits: MNIST, the embedded sample of 5,000 for use offline, or your own arrays, folders and files."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -78,7 +78,7 @@ class Digits(Dataset):
 
     @property
     def paper(self) -> float:
-        """How light the pictures' borders are in the middle: 0 in MNIST, about 1 where ink is dark on white paper."""
+        """The median brightness of the pictures' borders: 0 in MNIST, about 1 where ink is dark on white paper."""
         some = self.spaced(min(len(self), 1000)).pixels[:, 0] if len(self) else torch.zeros(1, 1, 1)
         border = torch.cat([some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]], dim=1)
         return float(border.float().median()) / 255
@@ -105,7 +105,7 @@ class Digits(Dataset):
 
         Args:
             images: whole numbers (0 to 255), floating-point numbers (0 to 1) or bool, ``(N, H, W)``, ``(N, 1, H, W)``
-                or ``(N, H, W, 1)``; with three channels it is colour, which becomes luminance, 0.299 R + 0.587 G +
+                or ``(N, H, W, 1)``; three channels are colour, which becomes luminance, 0.299 R + 0.587 G +
                 0.114 B. Or a list of arrays, tensors or PIL images.
             labels: whole numbers from 0, or names, ``(N,)``; None for pictures without labels.
             names: the classes' names in the order of their numbers; by default the labels themselves. Or a dict from
@@ -128,9 +128,9 @@ class Digits(Dataset):
         """Digits from picture files, one sub-folder for each class as in torchvision's ``ImageFolder``.
 
         A folder of pictures without sub-folders gives digits without labels; a lone folder of folders is opened.
-        Classes called by numbers are in the order of these. Pictures become grey; they are scaled to ``image_size``
-        with their proportions kept, and a picture that is not square is centred on the colour of its border. Ink stays
-        dark or light, as it is; hidden files are left out, and so, with a warning, is what is no picture by its name.
+        Classes named by numbers are sorted by these. Pictures become grey; they are scaled to ``image_size`` with their
+        proportions kept, and a picture that is not square is centred on the colour of its border. Ink stays dark or
+        light, as it is. Hidden files are left out; so, with a warning, are files without a picture's extension.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -151,7 +151,7 @@ class Digits(Dataset):
         labels = [label for label, group in enumerate(files.values()) for _ in group]
         if (brightest := max(int(grey.max()) for grey in pixels)) <= BLACK:
             got = f"none with a pixel above {brightest} of 255"
-            hint = "of masks, and of pictures with few levels of grey, scale the values to 0 to 255"
+            hint = "for masks, and for pictures with few levels of grey, scale the values to 0 to 255"
             raise ValueError(f"expected pictures that are not black in {path}, got {got}: {hint}")
         names = [name for name in files if name]
         digits = cls.from_arrays(np.stack(pixels), labels if names else None, names)
@@ -162,14 +162,14 @@ class Digits(Dataset):
         """Digits from a torch data set of ``(image, label)`` pairs, or of images: PIL, ``(H, W)``, ``(C, H, W)``.
 
         A dict such as ``{"image": ..., "label": ...}`` counts as a pair of its values, in this order. The classes are
-        named by ``dataset.classes``, of a ``Subset`` by those of the whole, where it has them.
+        named by ``dataset.classes`` if it exists; for a ``Subset``, by the classes of the whole data set.
 
         Raises:
             TypeError, ValueError: as in :meth:`from_arrays`, and pictures of several sizes.
         """
         indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, DataLoader) or not (indexed or hasattr(dataset, "__iter__")):
-            raise TypeError(f"expected a torch data set, got {type(dataset).__name__}: of a loader give its .dataset")
+            raise TypeError(f"expected a torch data set, got {type(dataset).__name__}: for a loader give its .dataset")
         items = [dataset[index] for index in range(len(dataset))] if indexed else list(dataset)
         pairs = [as_tuple(item) for item in items]
         if not pairs or any(len(pair) != len(pairs[0]) or len(pair) not in (1, 2) for pair in pairs):
@@ -186,7 +186,7 @@ class Digits(Dataset):
 
 
 def check_digits(digits: Digits, image_size: int | None = None) -> Digits:
-    """Return ``digits`` if they are :class:`Digits`, of ``image_size`` pixels high and wide if that is given."""
+    """Return ``digits`` if they are :class:`Digits`, ``image_size`` pixels high and wide if that is given."""
     if not isinstance(digits, Digits):
         hint = "use load_mnist, load_digits or Digits.from_arrays"
         raise TypeError(f"expected Digits, got {type(digits).__name__}: {hint}")
@@ -204,8 +204,8 @@ def load_mnist(split: str) -> Digits:
 
     Training and validation digits are MNIST's 60,000 training digits without the embedded sample's 1,000 test digits,
     in an order of their own. The files, plain or ``.gz``, are looked for in the folder named by ``DIFFAE_DATA_DIR``
-    (else ``~/.cache/diffae_core``), in its ``raw`` and its ``MNIST/raw``, and are downloaded to there when missing.
-    Where that fails, or brings nothing for 10 seconds, a warning is logged and the sample is given.
+    (else ``~/.cache/diffae_core``), in its ``raw`` and its ``MNIST/raw``, and are downloaded to the latter if
+    missing. If the download fails, or stalls for 10 seconds, a warning is logged and the sample is returned.
 
     Raises:
         ValueError: an unknown split, a damaged file, or the files of another set (with a hint).
@@ -223,7 +223,7 @@ def load_mnist(split: str) -> Digits:
 
 
 def load_sample(split: str) -> Digits:
-    """The embedded sample, 5,000 of MNIST's training digits: 3,667 to train, 333 to validate, 100 a class to test.
+    """The embedded sample, 5,000 of MNIST's training digits: 3,667 to train, 333 to validate, 100 per class to test.
 
     Its test digits are in no split of the whole set.
     """
@@ -240,9 +240,9 @@ def _sample(is_test: bool) -> tuple[Digits, Tensor]:
 
 
 def completed(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, Digits]:
-    """``(train, validation, test)``: what is not among ``parts`` is held out of "train", one in twelve.
+    """``(train, validation, test)``: a part that is not in ``parts`` is held out of "train", one digit in twelve.
 
-    The training digits are in random order, as those of a folder come class by class.
+    The training digits are in random order, because those of a folder come class by class.
     """
     train = parts["train"]
     if len(train) < 12:
@@ -261,7 +261,7 @@ def completed(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, 
 def _hold_out(
     digits: Digits, count: int | None = None, seed: int = 0, excluded: Tensor | None = None
 ) -> tuple[Digits, Digits]:
-    """The rest and ``count`` digits at random (one in twelve), with the ``excluded`` (a mask) in neither."""
+    """The rest, and ``count`` random digits (by default one in twelve); the ``excluded``, a mask, are in neither."""
     count = round(len(digits) * HELD_OUT_SHARE) if count is None else count
     order = _random_order(digits, seed)
     if excluded is not None:

@@ -1,4 +1,4 @@
-"""Anyone's own pictures from a folder or a file: folders of pictures, .npz files, the IDX files of other sets."""
+"""Your own pictures from a folder or a file: folders of pictures, .npz files, the IDX files of other sets."""
 
 import logging
 import lzma
@@ -29,22 +29,22 @@ from diffae_core.data.pictures import fit_square
 log = logging.getLogger("diffae_core")
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what else reading an archive may raise
-IMAGES = {"images", "image", "x"}  # how arrays of one's own may be called
+IMAGES = {"images", "image", "x"}  # the names that arrays may have
 LABELS = {"labels", "label", "y", "target", "targets"}
 
 
 def load_digits(path: str | Path, image_size: int = 28) -> tuple[Digits, Digits, Digits]:
-    """Anyone's own pictures as ``(train, validation, test)``, ``image_size`` pixels high and wide.
+    """Your own pictures as ``(train, validation, test)``, ``image_size`` pixels high and wide.
 
-    A test or validation part of its own is kept; what is missing is held out at random, one in twelve. The training
-    part is in random order. Classes are those that have an example.
+    A test or validation part that is there is kept; a missing part is held out at random, one picture in twelve. The
+    training part is in random order. Classes are those that have an example.
 
     Args:
         path: one of
 
             - a folder of class folders, or of pictures (:meth:`Digits.from_folder`); or of such folders called
               ``train``, ``validation`` (or ``val``, ``dev``) and ``test``, or ``seg_train`` and ``seg_test``
-            - a folder with the four IDX files of Fashion-MNIST and its kin (``train-images-idx3-ubyte`` etc., plain
+            - a folder with the four IDX files of Fashion-MNIST and the like (``train-images-idx3-ubyte`` etc., plain
               or ``.gz``, with a prefix such as ``emnist-letters-`` or none), or with these in ``raw`` or ``NAME/raw``
             - an ``.npz`` file with ``images`` and ``labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``, or
               the same as ``train_images``, ``train_labels``, ``val_images``, ...; labels may be missing
@@ -88,7 +88,7 @@ def _idx_files(path: Path) -> dict[str, Path]:
 
 
 def _npz_parts(path: Path) -> dict[str, list]:
-    """The images and labels of each part in an .npz file; :func:`load_digits` has the keys."""
+    """The images and labels of each part in an .npz file; :func:`load_digits` lists the keys."""
     arrays: dict[tuple[str, int], tuple[str, np.ndarray]] = {}
     left_out = []
     try:
@@ -97,7 +97,7 @@ def _npz_parts(path: Path) -> dict[str, list]:
                 if (place := _place(key)) is None:
                     left_out.append(key)
                 elif place in arrays:
-                    raise ValueError(f"both {arrays[place][0]} and {key} are called like the {place[0]} part's")
+                    raise ValueError(f"both {arrays[place][0]} and {key} name the same array of the {place[0]} part")
                 else:
                     arrays[place] = key, archive[key]
             keys = sorted(archive.files)
@@ -141,7 +141,7 @@ def _resized(digits: Digits, image_size: int) -> Digits:
 
 
 def _with_same_classes(parts: dict[str, Digits]) -> dict[str, Digits]:
-    """The parts with the same classes in each: all that have an example in any."""
+    """The parts with the same classes in each: all classes that have an example in any part."""
     filled = [digits for digits in parts.values() if len(digits)]
     if len({digits.num_classes > 0 for digits in filled}) > 1:
         got = {part: digits.names for part, digits in parts.items()}

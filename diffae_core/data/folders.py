@@ -10,7 +10,7 @@ log = logging.getLogger("diffae_core")
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff")
 PICTURES += (".pgm", ".ppm", ".pbm", ".pnm", ".tga", ".jp2")
-# What computers put beside people's files: thumbnails, archives' metadata, waste baskets.
+# What computers put beside people's files: thumbnails, archives' metadata, recycle bins.
 SYSTEM_FOLDERS = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 PARTS = {
     "train": {"train", "training"},
@@ -21,13 +21,13 @@ FILLERS = {"set", "data", "image", "images", "picture", "pictures"}  # words tha
 
 
 def class_order(name: object) -> tuple:
-    """The key to sort classes by: numbers by their value, then other names by the alphabet."""
+    """The key to sort classes by: numbers by their value, then other names alphabetically."""
     text = str(name)
     return int(text) if text.isdecimal() else math.inf, text
 
 
 def one_line(name: str) -> str:
-    """A name without line breaks, and with a ? for each byte of a folder's name that is no letter."""
+    """A name without line breaks, and with a ? for each byte of a folder's name that cannot be decoded."""
     return " ".join(str(name).encode("utf-8", "replace").decode().split())
 
 
@@ -37,7 +37,7 @@ def words_in(name: str) -> list[str]:
 
 
 def part_of(words: list[str]) -> str | None:
-    """The part that words are about; None where there is none, or more than one."""
+    """The part that words name; None where they name none, or more than one."""
     parts = [part for part, spellings in PARTS.items() if spellings & set(words)]
     return parts[0] if len(parts) == 1 else None
 
@@ -49,7 +49,7 @@ def sub_folders(path: Path) -> list[Path]:
 
 
 def innermost(path: Path) -> Path:
-    """The folder itself or, as long as there is nothing in it but a folder of folders, that one."""
+    """The folder itself or, as long as it holds nothing but a folder of folders, that inner folder."""
     while len(folders := sub_folders(path)) == 1 and sub_folders(folders[0]) and not has_pictures(folders[0]):
         path = folders[0]
     return path
@@ -76,7 +76,7 @@ def part_folders(path: Path) -> dict[str, Path]:
 
 
 def has_pictures(path: Path) -> bool:
-    """Whether pictures lie in a folder itself."""
+    """Whether a folder itself holds pictures."""
     return any(is_picture(entry.name) for entry in path.iterdir())
 
 
@@ -86,7 +86,7 @@ def is_picture(name: str) -> bool:
 
 
 def pictures_by_class(path: Path) -> dict[str, list[Path]]:
-    """The pictures of each class by the name of its folder; those of a folder without folders as of class "".
+    """The pictures of each class by the name of its folder; a folder without folders is class "".
 
     Raises:
         ValueError: a class has none, or has a training and a test part.
@@ -97,11 +97,11 @@ def pictures_by_class(path: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for folder in classes or [path]:
         if part_folders(folder):
-            hint = f"lay the classes into the parts, as in train/{folder.name}, or take the parts together"
+            hint = f"put the classes into the parts, as in train/{folder.name}, or merge the parts"
             raise ValueError(f"expected pictures of one class in {folder}, got parts of a set: {hint}")
         pictures, others = files_in(folder)
         if not pictures:
-            hint = "lay pictures into one sub-folder for each class, or all into one folder without sub-folders"
+            hint = "put the pictures into one sub-folder for each class, or all into one folder without sub-folders"
             raise ValueError(f"expected PNG, JPEG or other pictures in {folder}, got none: {hint}")
         files[folder.name if classes else ""] = pictures
         left_out += others

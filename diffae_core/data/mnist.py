@@ -19,14 +19,14 @@ from diffae_core.base.checkpoints import atomic_write
 log = logging.getLogger("diffae_core")
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
-STALL_SECONDS = 10.0  # a download that brings nothing for this long is given up
+STALL_SECONDS = 10.0  # a download that stalls for this long is given up
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-_given_up: set[str] = set()  # folders to which MNIST could not be downloaded: that is tried once per process
+_given_up: set[str] = set()  # folders to which MNIST could not be downloaded: each is tried once per process
 
 
 # Kaggle writes ".idx", EMNIST has a prefix and calls the second part "test".
@@ -34,7 +34,7 @@ FILE_NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.](idx[13])-uby
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """Those of the four IDX files that are in a folder, by their official names; plain before ``.gz``."""
+    """Those of the four IDX files that are in a folder, by their official names; plain files before ``.gz``."""
     return find_sets(folder).get("", {})
 
 
@@ -117,7 +117,7 @@ def find_or_download() -> dict[str, Path]:
             _download(folder / "MNIST" / "raw")
             files = _find_whole(folder)
         for path in files.values():
-            path.open("rb").close()  # may another user's files be read?
+            path.open("rb").close()  # an OSError if it may not be read
         return files
     except (OSError, RuntimeError) as error:
         if name not in _given_up:
@@ -128,7 +128,7 @@ def find_or_download() -> dict[str, Path]:
 
 
 def _find_whole(folder: Path) -> dict[str, Path]:
-    """The first four files of the places where MNIST may be; none where there are fewer."""
+    """The four files from the first place that has all of them; none if no place has."""
     for place in (folder / "MNIST" / "raw", folder / "raw", folder):
         files = find(place)
         if len(files) == len(MD5):
@@ -138,7 +138,7 @@ def _find_whole(folder: Path) -> dict[str, Path]:
 
 def _download(folder: Path) -> None:
     """Download those of MNIST's files that are not in ``folder``; an OSError where it fails or stalls."""
-    folder.mkdir(parents=True, exist_ok=True)  # before anything is downloaded: can it be?
+    folder.mkdir(parents=True, exist_ok=True)  # fails, if it must, before anything is downloaded
     present = find(folder)
     for name, md5 in MD5.items():
         if name not in present:
@@ -150,7 +150,7 @@ def _download(folder: Path) -> None:
 
 
 def _fetch(name: str) -> bytes:
-    """The content of a file of MNIST's from the first mirror that has it."""
+    """The content of one of MNIST's files, from the first mirror that has it."""
     failure: Exception = OSError("there is no mirror")
     for mirror in MIRRORS:
         try:

@@ -20,15 +20,15 @@ STROKE_WIDTH = 2.6  # pixels: the median stroke of MNIST's digits
 def read_digit(file, like: Digits | None = None) -> Tensor:
     """One handwritten digit from a picture file, made to look like MNIST's: ``(1, 1, 28, 28)`` in [0, 1].
 
-    A 28x28 grey picture on black is taken as it is. Of any other, dark or light ink is separated from the paper around
+    A 28x28 grey picture on black is taken as it is. In any other, dark or light ink is separated from the paper around
     it, in even light or with shadows across. Specks are left out, thin strokes are widened to MNIST's width, and the
     digit is made 20 pixels high or wide with its centre of mass in the middle, as in MNIST. Where there is more than
     one digit, the largest is read, and a warning is logged.
 
     Args:
         file: a path, a file's bytes, an open file or a PIL image; PNG, JPEG, GIF, BMP or WebP, up to 80 megapixels.
-        like: digits whose size and whose paper, black or white, the picture gets. One that looks as they do already
-            (:func:`has_look`) is only scaled, as :func:`load_digits` scales it.
+        like: digits whose size and whose paper, black or white, the picture gets. A picture that already looks like
+            them (:func:`has_look`) is only scaled, as :func:`load_digits` scales it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,7 +37,7 @@ def read_digit(file, like: Digits | None = None) -> Tensor:
     """
     if like is not None:
         if not len(check_digits(like)):
-            raise ValueError("expected digits whose look the picture gets, got none: give some of the set")
+            raise ValueError("expected digits to take the look from, got none: give some of the set")
         size = check_digits(like, like.pixels.shape[-1]).pixels.shape[-1]
         scaled = torch.from_numpy(fit_square(open_grey(file, 4 * size), size))[None, None]
         if has_look(scaled, like):
@@ -56,7 +56,7 @@ def read_digit(file, like: Digits | None = None) -> Tensor:
 
 
 def has_look(pixels: Tensor, like: Digits) -> bool:
-    """Whether a picture, uint8 ``(1, 1, H, W)``, has paper, ink, place and extent within the range of some digits'."""
+    """Whether paper, ink, place and extent of a picture, uint8 ``(1, 1, H, W)``, are in the range of some digits'."""
     features = _features(to_unit(pixels), like.paper)
     usual = _features(like.spaced(min(len(like), 1000)).images, like.paper)
     low, high = usual.amin(0), usual.amax(0)
@@ -65,7 +65,7 @@ def has_look(pixels: Tensor, like: Digits) -> bool:
 
 
 def _features(images: Tensor, paper: float) -> Tensor:
-    """What a look can be told by, ``(N, 7)``: paper at the border, most and mean ink, and where the ink is."""
+    """The features of a look, ``(N, 7)``: paper at the border, most and mean ink, and where the ink is."""
     border = torch.cat([images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]], dim=1)
     ink = (images[:, 0] - paper).abs()  # (N, H, W)
     columns = []
@@ -78,7 +78,7 @@ def _features(images: Tensor, paper: float) -> Tensor:
 
 
 def with_look(images: Tensor, like: Digits) -> Tensor:
-    """Digits that look like MNIST's, ``(N, 1, H, W)``, in the size of others, and dark on white where those are."""
+    """Digits that look like MNIST's, ``(N, 1, H, W)``, in the size of other digits, and dark on white if those are."""
     size = tuple(like.pixels.shape[2:])
     if tuple(images.shape[2:]) != size:
         images = F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
@@ -88,7 +88,8 @@ def with_look(images: Tensor, like: Digits) -> Tensor:
 def _ink(grey: np.ndarray) -> np.ndarray:
     """How much each pixel differs from the paper around it ``(H, W)``: 0 is paper, about 1 the strongest ink.
 
-    The paper is the median over half the picture's height and width: strokes fill less of it, and it follows shadows.
+    The paper is the median over half the picture's height and width: strokes fill less of this window than paper does,
+    and the median follows shadows.
     """
     small = resize(Image.fromarray(grey), 64 / max(grey.shape))
     window = [side // 2 + 1 for side in reversed(small.size)]

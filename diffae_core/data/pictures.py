@@ -1,4 +1,4 @@
-"""Pictures from outside, as arrays, PIL images or files, made what the models take."""
+"""Pictures from outside (arrays, PIL images, files), converted to what the models take."""
 
 import io
 import logging
@@ -21,14 +21,14 @@ def as_images(pictures) -> Tensor:
 
     Takes a PIL image of any mode (see :func:`grey_levels`), a grey tensor or array ``(H, W)``, ``(N, H, W)``,
     ``(N, 1, H, W)`` or ``(N, H, W, 1)``, and lists of these: whole numbers are read as 0 to 255, bool as black and
-    white, and floating-point numbers as they are. Pictures that would be rather dark are logged as a warning.
+    white, and floating-point numbers as they are. A warning is logged for pictures that would be rather dark.
 
     Raises:
         TypeError: not a picture.
         ValueError: another shape or range, colour, NaN or infinity; whole numbers up to 16, which would be black.
     """
     is_list = isinstance(pictures, list | tuple)
-    pictures = to_tensor(pictures, "pictures as a PIL image, a tensor or an array (of a file take read_digit)")
+    pictures = to_tensor(pictures, "pictures as a PIL image, a tensor or an array (for a file use read_digit)")
     shape = tuple(pictures.shape)
     wanted = f"expected grey pictures (H, W), (N, H, W) or (N, 1, H, W), got {shape}"
     if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] <= 4) and not is_list:
@@ -67,7 +67,7 @@ def to_tensor(values, wanted: str) -> Tensor:
         raise TypeError(f"expected {wanted}, got {got} that is no array: {str(error).splitlines()[0]}") from None
     types = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float32}
     if (kind := array.dtype.kind) not in types:
-        raise TypeError(f"expected {wanted}, got {got} of no numbers")
+        raise TypeError(f"expected {wanted}, got {got} that holds no numbers")
     return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(types[kind]))
 
 
@@ -79,7 +79,7 @@ def check_levels(pixels: Tensor, tolerance: float) -> None:
     Raises:
         ValueError: another range, whole numbers up to 16 (a mask, few levels of grey), NaN, infinity or complex.
     """
-    if pixels.dtype == torch.bool or not pixels.numel() or pixels.device.type != "cpu":  # a GPU would wait for a look
+    if pixels.dtype == torch.bool or not pixels.numel() or pixels.device.type != "cpu":  # looking would wait for a GPU
         return
     wanted = f"expected whole numbers (0 to 255) or floating-point pictures (0 to 1), got {pixels.dtype} with"
     if pixels.is_complex() or not bool(pixels.isfinite().all()):
@@ -100,7 +100,7 @@ def check_levels(pixels: Tensor, tolerance: float) -> None:
 
 
 def warn_if_dark(brightest: float) -> None:
-    """Log a warning where the brightest pixel, in [0, 1], is dark; black alone is a choice."""
+    """Log a warning where the brightest pixel, in [0, 1], is dark; all black is taken as intended."""
     if 0 < brightest < DARK / 255:
         text = "The brightest pixel is at %.1f%% of white: if the pictures have a smaller range, divide by its maximum"
         log.warning(text, 100 * brightest)
@@ -117,8 +117,8 @@ def grey_levels(picture: Image.Image) -> np.ndarray:
     """A PIL image of any mode as float32 ``(H, W)`` in [0, 1], 0 black and 1 white.
 
     Colour becomes luminance, 0.299 R + 0.587 G + 0.114 B. 16 bits are 0 to 65535; modes I and F carry no range of
-    their own, so it is the least of 1 (F only), 255 and 65535 that holds all values. LAB gives its lightness. Behind
-    transparency we lay what shows the visible part: black or white behind one plain colour, else its median level.
+    their own, so we take the least of 1 (F only), 255 and 65535 that holds all values. LAB gives its lightness. Behind
+    transparency we put what shows the visible part: black or white behind one plain colour, else its median level.
 
     Raises:
         ValueError: a picture in mode I or F with negative values, NaN or more than 65535.
@@ -130,7 +130,7 @@ def grey_levels(picture: Image.Image) -> np.ndarray:
             got = f"values from {low:g} to {high:g} in mode {picture.mode}"
             raise ValueError(f"expected a picture with values from 0 to 65535, got {got}: scale them to 0 to 255")
         return levels / _white(picture.mode, high)
-    if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts it only so
+    if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts it only this way
         picture = picture.convert(picture.mode.upper())
     if picture.mode == "LAB":
         return np.array(picture.getchannel("L"), np.float32) / 255
@@ -193,17 +193,17 @@ def _open(file) -> Image.Image:
     if isinstance(file, bytes | bytearray | memoryview):
         return Image.open(io.BytesIO(file))
     if not hasattr(file, "read"):
-        hint = "an array is made a PIL image by Image.fromarray, or taken as it is by as_images"
+        hint = "convert an array with Image.fromarray, or give it to as_images"
         raise TypeError(f"expected a picture's path, bytes, open file or PIL image, got {type(file).__name__}: {hint}")
     return Image.open(file)
 
 
 def _shrunk(picture: Image.Image, longest: int) -> Image.Image:
-    """About ``longest`` high or wide, before its pixels become floating-point numbers, which take four bytes each."""
+    """Shrink to about ``longest`` high or wide before pixels become floating-point numbers, of four bytes each."""
     factor = max(picture.size) // longest
     if factor < 2:
         return picture
-    if picture.mode.startswith("I;16"):  # Pillow scales no 16 bits
+    if picture.mode.startswith("I;16"):  # Pillow cannot scale 16 bits
         rows, columns = picture.height // factor, picture.width // factor
         blocks = np.asarray(picture)[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
         return Image.fromarray(blocks.mean((1, 3)).round().astype(np.uint16))

@@ -1,4 +1,4 @@
-"""A classifier that the other models are not trained with: it reads digits, and its features compare sets of them."""
+"""A classifier that the other models are not trained with: it labels digits, and its features compare sets of them."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from diffae_core.data.pictures import to_unit
 
 # The recipe of the shipped classifier.
 CLASSIFIER = TrainingConfig(epochs=6, batch_size=128, learning_rate=4e-3, warmup=0.2, weight_decay=0.02)
-MOST_SHIFT = 3  # pixels, by which training images are moved
+MOST_SHIFT = 3  # pixels by which training images are moved
 
 
 class DigitClassifier(Model):
@@ -61,7 +61,7 @@ class DigitClassifier(Model):
     def classify(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
         """Penultimate features ``(N, 128)`` and predicted labels ``(N,)`` of images in [0, 1], on the CPU.
 
-        In eval mode, whatever the model's own mode is.
+        It runs in eval mode, whatever the model's own mode is.
         """
         parts = check_images(images, self.image_size).split(check_count(batch_size, "batch_size"))
         with in_eval_mode(self):
@@ -81,7 +81,7 @@ def train_classifier(
     digits: Digits,
     config: TrainingConfig = CLASSIFIER,
 ) -> Training:
-    """A run that teaches the classifier, each batch moved by up to 3 pixels; labels smoothed by 0.05.
+    """A run that trains the classifier, with each batch moved by up to 3 pixels and labels smoothed by 0.05.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, or labels outside its classes.
@@ -96,7 +96,7 @@ def train_classifier(
         right, down = shifts.tolist()
         padded = F.pad(to_unit(pixels[index]), (MOST_SHIFT,) * 4)
         images = padded[:, :, down : down + model.image_size, right : right + model.image_size]
-        logits = model.classifier(model.features(images))  # nothing is checked: on a GPU that would wait at every step
+        logits = model.classifier(model.features(images))  # unchecked: a check would wait for a GPU at every step
         return F.cross_entropy(logits.float(), all_labels[index], label_smoothing=0.05)
 
     return Training(model, batch_loss, len(digits), config, fingerprint(digits.pixels, digits.labels))

@@ -1,6 +1,6 @@
-"""Metrics: of sample sets, from their features ``(N, D)``; and of pictures, from their ink.
+"""Metrics of sample sets, from their features ``(N, D)``, and of pictures, from their ink.
 
-Bare formulas: they check nothing. Those of features run on the CPU in float64.
+Bare formulas: they check nothing. The metrics of features run on the CPU in float64.
 """
 
 import torch
@@ -11,8 +11,8 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Frechet distance between two sets of features, ``(N, D)`` and ``(M, D)``, taken as two Gaussians.
 
     ``|mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b))`` (arXiv 1706.08500). It depends on the network
-    that gave the features and on the counts, two or more: compare it only with the reference, the distance of real
-    training digits from the same test digits, at the same ones.
+    that gave the features and on the counts, two or more: compare it only, for the same network and counts, with the
+    reference, the distance of real training digits from the same test digits.
     """
     a, b = features_a.cpu().double(), features_b.cpu().double()  # in this order: MPS has no float64
     covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
@@ -24,8 +24,8 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 5) -> tuple[float, float]:
     """Improved precision and recall (arXiv 1904.06991) of generated features ``(M, D)`` against real ones ``(N, D)``.
 
-    Precision is the share of generated ones that lie within reach of a real one, recall the share of real ones within
-    reach of a generated one, each from 0 to 1. The reach of each is the distance to its ``neighbours``-th nearest
+    Precision is the share of generated features within reach of a real one, recall the share of real features within
+    reach of a generated one, each from 0 to 1. The reach of a feature is the distance to its ``neighbours``-th nearest
     neighbour of its own kind.
     """
     real, generated = real.cpu().double(), generated.cpu().double()
@@ -41,9 +41,8 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 5) -> tu
 def nearest_distances(queries: Tensor, others: Tensor) -> Tensor:
     """The Euclidean distance from each of ``queries`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``: ``(N,)``."""
 
-    def nearest(
-        part: Tensor,
-    ) -> Tensor:  # in parts, which bounds the memory; in float64: equal rows come out at 1e-5 or less
+    # In parts, which bounds the memory; in float64, in which equal rows come out at 1e-5 or less.
+    def nearest(part: Tensor) -> Tensor:
         distances = [torch.cdist(part, some.cpu().double()).amin(dim=1) for some in others.split(1000)]
         return torch.stack(distances).amin(dim=0).float()
 
@@ -91,10 +90,10 @@ def stroke_statistics(images: Tensor) -> dict[str, Tensor]:
 
 
 def strokes_kept(before: Tensor, after: Tensor, labels_before: Tensor, labels_after: Tensor) -> dict[str, float]:
-    """How much of the handwriting is kept: of each of :func:`stroke_statistics`, the correlation before and after.
+    """How much of the handwriting is kept: for each of :func:`stroke_statistics`, its correlation before and after.
 
-    From each digit's value we subtract the mean of its class, before and after, so that a 1 which is thinner than an 8
-    because it is a 1 counts as neither kept nor lost.
+    From each digit's value we subtract the mean of its class, before and after, so that a 1 that is thinner than an 8
+    only because it is a 1 counts as neither kept nor lost.
 
     Args:
         before, after: images ``(N, 1, H, W)`` in [0, 1]; row k of ``after`` was made from row k of ``before``.

@@ -19,7 +19,7 @@ NOISES = (0.5, 1.0, 2.0)  # added to the latents, in standard deviations
 
 @torch.no_grad()
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int = 500) -> Tensor:
-    """``function`` called on ``batch_size`` rows at a time, without gradients, put together on the CPU."""
+    """``function`` called on ``batch_size`` rows at a time, without gradients; the results are joined on the CPU."""
     check_count(batch_size, "batch_size")
     return torch.cat([function(part).cpu() for part in rows.split(batch_size)])
 
@@ -33,17 +33,17 @@ def quality(
     seed: int = 0,
     progress: Callable = iter,
 ) -> dict[str, float]:
-    """Measure how well digits come back from their latents, exact ones and noisy ones, from random x_T at eta 0.
+    """Measure how well digits are decoded from their latents, exact and noisy, with random x_T at eta 0.
 
     Args:
         autoencoder, model, classifier: trained.
         train: N or more training digits, for the reference: how far real digits are from real digits.
-        test: held-out digits to decode again, N of them, 6 or more.
+        test: N held-out digits to encode and decode, 6 or more.
         seed: of x_T and the noise on the latents.
         progress: wraps the list of samplings, as ``tqdm`` does.
 
     Returns:
-        The name of each metric, and its value.
+        The value of each metric, by name.
 
     Raises:
         TypeError, ValueError: a model that was trained with another autoencoder; no Digits of its size, too few, or
@@ -92,14 +92,14 @@ def quality(
 def loss_by_time(
     model: DiffusionModel, images: Tensor, latents: Tensor, times: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The model's loss at each diffusion time, averaged over digits: whether it uses its latents shows in others'.
+    """The model's loss at each diffusion time, averaged over digits; other latents show whether it uses its own.
 
     Args:
         model: trained.
         images: ``(N, 1, 28, 28)`` in [0, 1].
-        latents: ``(N, latent_dim)``: their own; or shuffled, or zeros, for comparison.
+        latents: ``(N, latent_dim)``: the images' own; or shuffled, or zeros, for comparison.
         times: ``(T,)`` in [0, 1].
-        generator: where the noise comes from; the same for each time.
+        generator: of the noise, which is the same for each time.
 
     Returns:
         ``(T,)``, on the CPU.

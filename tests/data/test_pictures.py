@@ -57,7 +57,7 @@ def test_as_images_takes_what_people_have(picture):
         (Image.new("RGBA", (0, 5)), ValueError, "got \\(5, 0\\)"),
         ([GREY, GREY[:9]], TypeError, "list that is no array"),
         *(
-            (wrong, TypeError, "file take read_digit\\), got")
+            (wrong, TypeError, "file use read_digit\\), got")
             for wrong in ("digit.png", None, b"", GREY + 1j, iter(GREY))
         ),
     ],
@@ -206,7 +206,7 @@ def test_a_digit_gets_the_look_of_a_set(held_out, size, is_dark):
     drawn = core.read_digit(drawing((300, 200), "white"), digits)
     wanted = with_look(core.read_digit(drawing((300, 200), "white")), digits)
     assert torch.equal(drawn, wanted) and drawn.shape == (1, 1, size, size) and drawn[0, 0, 0, 0] == is_dark
-    with pytest.raises(ValueError, match="whose look the picture gets, got none"):
+    with pytest.raises(ValueError, match="to take the look from, got none"):
         core.read_digit(large[0], digits.subset([]))
     with pytest.raises(TypeError, match="expected Digits, got Tensor"):
         core.read_digit(large[0], digits.images)
