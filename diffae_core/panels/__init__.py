@@ -1,4 +1,4 @@
-"""The interactive panels of the notebooks: controls above one picture, a pure function from the one to the other."""
+"""The interactive panels of the notebooks: controls above one picture, and a pure function from them to it."""
 
 try:
     import anywidget  # noqa: F401

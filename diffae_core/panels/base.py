@@ -19,16 +19,16 @@ REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of
 
 
 class Browser(anywidget.AnyWidget):
-    """What ipywidgets leave out: keys that stay in the panel, colours that follow the theme, the clipboard."""
+    """What ipywidgets lacks: keys that stay in the panel, colours that follow the theme, the clipboard."""
 
     _esm, _css = HERE / "panel.js", HERE / "panel.css"
 
 
 class Panel(w.VBox):
-    """Controls above one picture. A subclass makes the controls and says, in :meth:`draw`, what picture they mean.
+    """Controls above one picture. A subclass makes the controls, and its :meth:`draw` makes the picture for them.
 
-    A change is answered at once, by a panel that ``previews`` with few DDIM steps; when the controls have rested for a
-    moment, the picture is drawn in full. What goes wrong is said in words below the picture, and kept in ``error``.
+    A change is answered at once, with few DDIM steps if the panel ``previews``; when the controls have rested for a
+    moment, the picture is drawn in full. An error is shown in words below the picture, and kept in ``error``.
 
     Args:
         controls: the widgets whose values are the panel's state, by name.
@@ -76,17 +76,17 @@ class Panel(w.VBox):
         return set()
 
     def render(self, preview: bool = False, **state) -> bytes:
-        """The PNG for a state, given as keyword arguments named like the controls; kept for when it comes again."""
+        """The PNG for a state, given as keyword arguments named like the controls; it is kept for the next time."""
         return self.draw(preview, **state)
 
     def forget(self) -> None:
-        """Drop all kept results: what they were computed from has changed."""
+        """Drop all kept results, because what they were computed from has changed."""
         for name in self.cached:
             getattr(self, name).cache_clear()
 
     @property
     def state(self) -> dict:
-        """The value of each control; a slider's without the last digits that its steps leave behind."""
+        """The value of each control; a slider's without the rounding error of its steps."""
         values = {name: control.value for name, control in self.controls.items()}
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
 
@@ -105,7 +105,7 @@ class Panel(w.VBox):
 
     @contextlib.contextmanager
     def together(self):
-        """Several controls change, and one picture is drawn."""
+        """Change several controls in the block, and draw once."""
         self._held = True
         try:
             yield
@@ -125,13 +125,13 @@ class Panel(w.VBox):
         self.show()
 
     def button(self, description: str, icon: str, tooltip: str, action: Callable[[], None]) -> w.Button:
-        """A button; what goes wrong in its action is shown in words."""
+        """A button; an error in its action is shown in words."""
         button = w.Button(description=description, icon=icon, tooltip=tooltip)
         button.on_click(lambda _: self.attempt(action))
         return button
 
     def attempt(self, action: Callable[..., None], *values) -> None:
-        """Call it; an error is shown in words."""
+        """Call ``action``; an error is shown in words."""
         try:
             action(*values)
         except Exception as error:
@@ -145,24 +145,24 @@ class Panel(w.VBox):
     def _on_change(self, _: dict | None = None) -> None:
         if self._held:
             return
-        self.message.value = ""  # it spoke of the state before
+        self.message.value = ""  # it was about the state before
         self.show(preview=True)
         if self._pending is not None:
             self._pending.cancel()
         try:
             self._pending = asyncio.get_running_loop().call_later(REST_SECONDS, self.show)
-        except RuntimeError:  # no event loop, so nothing will come later: outside of Jupyter
+        except RuntimeError:  # outside of Jupyter there is no event loop, so draw now
             self.show()
 
 
 def new_path(folder: Path, name: str) -> Path:
-    """The first path that is free, with ``{}`` in the name a number from 1 on."""
+    """The first free path; ``{}`` in the name becomes a number from 1 on."""
     paths = (folder / name.format(f"{number:03d}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
 
 
 def on_page(picture: Image.Image, width: int) -> Image.Image:
-    """A picture on white paper of a fixed width, so that nothing jumps where fewer tiles are shown."""
+    """A picture on white paper of a fixed width, so that nothing jumps when fewer tiles are shown."""
     page = Image.new(picture.mode, (max(width, picture.width), picture.height), "white")
     page.paste(picture)
     return page

@@ -10,8 +10,8 @@ from torch import Tensor
 from diffae_core.panels.controls import HERE
 
 PEN, ERASER = 2.6 / 28, 4 / 28  # widths, as shares of the image
-FINE = 8  # pixels to a pixel while drawing, so that edges come out soft
-SMALLEST = 0.3  # of the canvas: what is smaller, such as a first dot, is not enlarged to the whole image
+FINE = 8  # times as many pixels per side while drawing, so that edges come out soft
+SMALLEST = 0.3  # of the canvas: a smaller drawing, such as a first dot, is not enlarged to the whole image
 
 
 class Canvas(anywidget.AnyWidget):
@@ -28,7 +28,7 @@ class Canvas(anywidget.AnyWidget):
 
 
 def digit_of_strokes(strokes: list[dict], size: int = 28) -> Tensor | None:
-    """The digit that strokes show, ``(1, 1, size, size)`` in [0, 1]; None where nothing is left of them.
+    """The digit that strokes show, ``(1, 1, size, size)`` in [0, 1]; None if nothing is left of them.
 
     As in MNIST: 20 of 28 pixels high or wide, the centre of mass in the middle, and always the same width of the pen.
     """

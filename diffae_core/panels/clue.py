@@ -25,7 +25,7 @@ class CluePanel(Panel):
     All paths are computed once, when the panel is made; a slider only looks them up and decodes.
 
     Args:
-        autoencoder, model, head: trained ones.
+        autoencoder, model, head: trained.
         digits: uncertain digits to choose from.
     """
 

@@ -14,7 +14,7 @@ from diffae_core.data.digits import Digits
 
 HERE = Path(__file__).parent
 LABEL = {"style": {"description_width": "106px"}}
-WIDE = {"width": "460px"}  # a slider, of which nearly 300 pixels slide
+WIDE = {"width": "460px"}  # a slider with a track of nearly 300 pixels
 NARROW = {"width": "270px"}  # a list beside its help
 
 
@@ -32,8 +32,8 @@ class PictureChoice(anywidget.AnyWidget):
     """A row of pictures of which one is chosen, by mouse or by keyboard.
 
     Attributes:
-        options: the name and the value of each.
-        value: that of the chosen one.
+        options: the name and the value of each picture.
+        value: the value of the chosen picture.
         pictures: data URLs, in the order of the options.
     """
 
@@ -52,12 +52,12 @@ class PictureChoice(anywidget.AnyWidget):
 
 
 def zoom_for(images: Tensor, pixels: int = 112) -> int:
-    """How much to enlarge images ``(..., H, W)`` for tiles of about so many screen pixels."""
+    """How much to enlarge images ``(..., H, W)`` for tiles of about ``pixels`` screen pixels."""
     return max(1, round(pixels / images.shape[-1]))
 
 
 def slider(kind: type, description: str, value: float, low: float, high: float, step: float, tooltip: str) -> w.Widget:
-    """A labelled slider that speaks while it moves."""
+    """A labelled slider that reports its value while it moves."""
     numbers = {"value": value, "min": low, "max": high, "step": step}
     control = kind(**numbers, description=description, tooltip=tooltip, layout=WIDE, **LABEL)
     if kind is w.FloatSlider:
@@ -78,13 +78,13 @@ def digit_choice(description: str, digits: Digits, value: int) -> w.Dropdown:
 
 
 def another_class(digits: Digits, index: int = 0) -> int:
-    """The index of a digit of another class; the next one where there is none."""
+    """The index of a digit of another class; of the next digit if there is none."""
     others = (digits.labels != digits.labels[index]).nonzero()
     return int(others[0]) if digits.num_classes and len(others) else min(index + 1, len(digits) - 1)
 
 
 def field(control: w.Widget) -> w.Widget:
-    """A control as it stands in a panel: with its help text beside it, where the browser would not show it."""
+    """A control as it stands in a panel: a drop-down list with its help text, which a browser would not show."""
     if not isinstance(control, w.Dropdown):
         return control
     help_text = w.HTML(f"<span class='diffae-help'>{control.tooltip}</span>", layout={"width": "180px"})
@@ -92,12 +92,12 @@ def field(control: w.Widget) -> w.Widget:
 
 
 def line(children: Iterable[w.Widget]) -> w.HBox:
-    """Widgets side by side, and below one another where there is no room."""
+    """Widgets side by side, or below one another where there is no room."""
     return w.HBox(tuple(children), layout={"flex_flow": "row wrap"})
 
 
 def player(control: w.FloatSlider) -> w.Play:
-    """Buttons that move a slider from its one end to the other."""
+    """Buttons that move a slider from one end to the other."""
     steps = round((control.max - control.min) / control.step)
     play = w.Play(min=0, max=steps, interval=150, tooltip=f"Play: {control.description}")
 

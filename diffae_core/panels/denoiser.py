@@ -26,7 +26,7 @@ class DenoiserPanel(Panel):
             "time": slider(w.FloatSlider, "diffusion time", 0.9, 0, 1, 0.02, "0: the clean digit; 1: pure noise"),
             "latent": choice("latent", [OWN, OTHER, NONE], OTHER, "what the U-Net is told"),
             "other": digit_choice("other digit", digits, another_class(digits)),
-            "seed": Another("Another noise", "Which noise is added: another one"),
+            "seed": Another("Another noise", "Add another noise"),
         }
         super().__init__(controls, [["digit", "time"], ["latent", "seed"], ["other"]], played="time")
 

@@ -17,7 +17,7 @@ MOST_PREVIEWED = 10  # steps while a slider moves
 
 
 class FilmstripPanel(Panel):
-    """Notebook 04: x_t and the predicted x_0 at the steps of DDIM, and one step of them in large."""
+    """Notebook 04: x_t and the predicted x_0 at the steps of DDIM, and one of these steps enlarged."""
 
     previews = True
     cached = ("render", "strip")
@@ -27,10 +27,10 @@ class FilmstripPanel(Panel):
         self.model, self.latents = model, autoencoder.encode_dataset(digits).tensors[0]
         controls = {
             "digit": digit_choice("latent of digit", digits, 0),
-            "share": slider(w.FloatSlider, "share of steps", 0.3, 0, 1, 0.02, "Which step is shown in large"),
+            "share": slider(w.FloatSlider, "share of steps", 0.3, 0, 1, 0.02, "Which step is shown enlarged"),
             "steps": slider(w.IntSlider, "DDIM steps", 10, 1, 50, 1, "How often the U-Net is evaluated"),
             "eta": slider(w.FloatSlider, "eta", 0.0, 0, 1, 0.05, "0: no fresh noise (DDIM); 1: as much as DDPM"),
-            "seed": Another("Another x_T", "Other noise to begin with"),
+            "seed": Another("Another x_T", "Start from another noise"),
         }
         super().__init__(controls, [["digit", "share"], ["steps", "eta"], ["seed"]], played="share")
 

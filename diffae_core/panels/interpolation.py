@@ -20,13 +20,13 @@ SHOWN = 9  # frames in the strip
 class InterpolationPanel(Panel):
     """Appendix A1: interpolate between two digits.
 
-    On the straight line the latent is a mix of two. On the arc the handwriting z_T is, and the label changes half-way.
-    The noise x_T goes on an arc from the one's to the other's, so that both ends are the digits themselves.
+    On the straight line, the two latents are mixed. On the arc, the two handwritings z_T are, and the label changes
+    half-way. The noise x_T moves along an arc from one digit's to the other's, so both ends are the digits themselves.
 
     Args:
-        autoencoder, model: trained ones.
+        autoencoder, model: trained.
         digits: the digits to choose from.
-        prior: it knows handwritings; None leaves out the arc.
+        prior: gives the handwritings; None leaves out the arc.
     """
 
     previews = True
@@ -60,7 +60,7 @@ class InterpolationPanel(Panel):
         return set() if self.prior else {"way"}
 
     def x_T(self, digit: int) -> Tensor:
-        """The noise from which a digit's own latent gives it back."""
+        """The noise from which a digit's own latent leads back to the digit."""
         return self.model.invert(self.images[[digit]], self.latents[[digit]])
 
     def latent(self, first: int, second: int, way: str, shares: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class NoisePanel(Panel):
         self.curves, self.to_picture = draw_curves()
         controls = {
             "time": slider(w.FloatSlider, "diffusion time", 0.7, 0, 1, 0.01, "0: the clean digit; 1: pure noise"),
-            "seed": Another("Another noise", "Which noise is added: another one"),
+            "seed": Another("Another noise", "Add another noise"),
         }
         super().__init__(controls, [["time", "seed"]], played="time")
 

@@ -1,4 +1,4 @@
-"""Digits of the reader's own in a panel: drawn on a canvas, from a picture file, or sampled by the prior."""
+"""The reader's own digits in a panel: drawn on a canvas, from a picture file, or sampled by the prior."""
 
 import base64
 
@@ -14,14 +14,14 @@ from diffae_core.evaluation.classifier import DigitClassifier
 from diffae_core.panels.base import Panel
 from diffae_core.panels.canvas import Canvas, digit_of_strokes
 
-UNKNOWN = -1  # the class of a digit of which nothing is known
-FITS = 90  # percent of the data's own digits that a classifier must classify correctly to be asked for others
+UNKNOWN = -1  # the class of a digit whose class is not known
+FITS = 90  # percent of the data's own digits that a classifier must classify correctly to be used on others
 
 
 class OwnDigitsPanel(Panel):
-    """A panel whose digits are chosen by the control "digit", and can be added to.
+    """A panel in which the control "digit" chooses a digit, and to which digits can be added.
 
-    Their classes are in the control "own": the data's labels, or what the classifier says, until they are corrected.
+    The control "own" holds the digit's class: the data's label, or what the classifier says, until it is corrected.
     A subclass sets ``autoencoder``, ``model``, ``prior``, ``classifier`` and ``classes``, the labels that the prior
     knows, before it calls ``super().__init__``.
     """
@@ -31,7 +31,7 @@ class OwnDigitsPanel(Panel):
         self.latents = self.autoencoder.encode_dataset(digits).tensors[0]
         self.labels = [label if label in self.classes else UNKNOWN for label in digits.labels.tolist()]
         self.drawn = None  # the index of the digit on the canvas
-        self.new_generator = seeded(0)  # each new digit is another one
+        self.new_generator = seeded(0)  # each new digit is a different one
         self.canvas = Canvas()
         self.canvas.observe(lambda change: self.attempt(self.take_strokes, change["new"]), "strokes")
         self.canvas.observe(lambda change: self.attempt(self.take_file, change["new"]), "file")
@@ -108,7 +108,7 @@ def known(label: int) -> int | None:
 
 
 def fitting_classifier(classifier: DigitClassifier | None, reference: Digits) -> DigitClassifier | None:
-    """The classifier, for None the shipped one, if it classifies the reference digits; else None."""
+    """The classifier (for None the shipped one), if it classifies the reference digits well; else None."""
     classifier = classifier or DigitClassifier.from_pretrained()
     if (reference.num_classes, reference.pixels.shape[-1]) != (classifier.num_classes, classifier.image_size):
         return None

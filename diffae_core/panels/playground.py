@@ -30,20 +30,20 @@ MORE = [["start", "time"], ["steps", "latent_noise"], ["direction", "strength"],
 
 
 class Playground(OwnDigitsPanel):
-    """Notebook 05: a digit from the list or drawn; its class, its handwriting and its noise, each changed by itself.
+    """Notebook 05: a digit from the list or drawn; its class, its handwriting and its noise, each changed on its own.
 
     Args:
-        autoencoder, model: trained ones.
+        autoencoder, model: trained.
         digits: the digits to choose from.
         reference: digits whose classes are offered, and whose latents give the direction to each.
-        prior: it knows handwritings; without it there are none, and no classes to choose.
+        prior: gives the handwritings; without it there are none, and no classes to choose.
         folder: where the save button writes.
-        classifier: it says which class a drawn digit has, if it fits the data; None for the shipped one.
+        classifier: classifies drawn digits, if it fits the data; None for the shipped one.
     """
 
     previews = True
     cached = ("render", "x_T", "z_T", "hands", "row")
-    is_open = False  # More: as the reader left it in the last playground
+    is_open = False  # the button More, as the reader left it in the last playground
 
     def __init__(
         self,
@@ -83,15 +83,15 @@ class Playground(OwnDigitsPanel):
                 value=target,
             ),
             "angle": fslider("handwriting", 0.0, 0, FAR, 0.05, "0: as the digit's; 1.5: another hand"),
-            "hand": Another("Another hand", "To which handwriting the slider leads"),
-            "seed": Another("Another x_T", "Other noise for the diffusion model to begin with"),
+            "hand": Another("Another hand", "Which handwriting the slider leads to"),
+            "seed": Another("Another x_T", "Other noise for the diffusion model to start from"),
             "start": choice("start from", [RANDOM, NOISED, INVERTED], RANDOM, "what is denoised"),
             "time": fslider("diffusion time", 0.8, 0.05, 1, 0.05, "1 leaves nothing of the digit but its latent"),
             "steps": slider(w.IntSlider, "DDIM steps", NUM_STEPS, 1, 50, 1, "Once the sliders rest"),
             "latent_noise": choice("latent_noise", latent_noise, UNKNOWN, "0: the latent literally; 2: only roughly"),
             "direction": choice("move the latent", directions, UNKNOWN, "at random, or as the paper edits"),
             "strength": fslider("strength", 0.0, -3, 3, 0.1, "How far, in standard deviations"),
-            "refine": fslider("refine", 0.0, 0, 1, 0.05, "How much of the moved latent the prior makes again"),
+            "refine": fslider("refine", 0.0, 0, 1, 0.05, "How much of the moved latent the prior regenerates"),
         }  # fmt: skip
 
     def contents(self, rows: Iterable[list[str]], played: str | None) -> list[w.Widget]:
@@ -204,7 +204,7 @@ class Playground(OwnDigitsPanel):
         return png_bytes(beside(large, stack(small, begin)))
 
     def python_call(self) -> str:
-        """The lines of Python that make the present digit again, for a panel called ``playground``."""
+        """The lines of Python that make the current digit again, for a panel called ``playground``."""
         state = self.state
         digit, own, label, seed = state["digit"], known(state["own"]), known(state["label"]), state["seed"]
         lines = [f"image, latent = playground.images[[{digit}]], playground.latents[[{digit}]]"]
@@ -231,14 +231,14 @@ class Playground(OwnDigitsPanel):
         return "\n".join([*lines, f"result = {decode}num_steps={state['steps']}{noise}{latent_noise})"])
 
     def save(self) -> None:
-        """Write the picture as a PNG that is not there yet."""
+        """Write the picture as a PNG with a new name."""
         path = new_path(self.folder, "playground_{}.png")
         with atomic_write(path) as temporary:
             temporary.write_bytes(self.render(preview=False, **self.state))
         self.message.value = f"saved as {html.escape(str(path))}"
 
     def copy(self) -> None:
-        """Put the Python of the present state on the clipboard, and show it."""
+        """Put the Python of the current state on the clipboard, and show it."""
         code = self.python_call()
         self.browser.send({"copy": code})
         self.message.value = f"On the clipboard, where the browser allows it:<pre>{html.escape(code)}</pre>"

@@ -1,9 +1,9 @@
-// The theme that was chosen on the rest of the site; then the page, or why it cannot work here.
+// Set the theme that was chosen on the rest of the site; then load the page, or explain why it cannot work here.
 const page = document.documentElement;
 try {
   page.dataset.theme = localStorage.theme ?? "auto";
 } catch {
-  page.dataset.theme = "auto"; // the browser keeps nothing
+  page.dataset.theme = "auto"; // the browser stores nothing
 }
 
 function explain(message) {

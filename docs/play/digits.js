@@ -2,11 +2,11 @@
 import { ERASER, PEN, draw } from "./canvas.js";
 
 const SIZE = 28;
-const FINE = 8; // pixels to a pixel while drawing, so that edges come out soft
-const SMALLEST = 0.3; // of the canvas: what is smaller, such as a first dot, is not enlarged to the whole image
+const FINE = 8; // times as many pixels per side while drawing, so that edges come out soft
+const SMALLEST = 0.3; // of the canvas: a smaller drawing, such as a first dot, is not enlarged to the whole image
 const LEVELS = 15; // of grey above paper: two pixels go into one byte of a link
 
-// The digit that strokes show, or null where nothing is left of them; as digit_of_strokes in panels/canvas.py: 20 of 28
+// The digit that strokes show, or null if nothing is left of them; like digit_of_strokes in panels/canvas.py: 20 of 28
 // pixels high or wide, always the same width of the pen, the centre of mass in the middle.
 export function digit_of_strokes(strokes) {
   const points = strokes.filter(({ erase }) => !erase).flatMap(({ points }) => points);
@@ -32,7 +32,7 @@ function shrunk(rgba) {
   return ink;
 }
 
-// Moved by whole pixels, until the centre of mass is in the middle or the ink would touch the border.
+// The ink moved by whole pixels, until the centre of mass is in the middle or the ink would touch the border.
 function centred(ink) {
   const down = shift(ink, (i) => Math.floor(i / SIZE));
   const right = shift(ink, (i) => i % SIZE);
@@ -50,7 +50,7 @@ function shift(ink, place) {
   return Math.min(Math.max(wanted, -Math.min(...places)), SIZE - 1 - Math.max(...places));
 }
 
-// The test digits that build.py chose: { label, image } each.
+// The test digits that build.py chose, each as { label, image }.
 export async function load_digits() {
   const digits = await (await fetch(new URL("digits.json", import.meta.url))).json();
   return digits.map(({ label, pixels }) => ({ label, image: Float32Array.from(bytes_of(pixels), (byte) => byte / 255) }));

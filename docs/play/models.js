@@ -90,17 +90,17 @@ export class Models {
     };
   }
 
-  // z_T, whose hand it is: the noise from which the prior, given the label, comes to the latent.
+  // z_T, the handwriting: the noise from which the prior, given the label, leads to the latent.
   handwriting(latent, label) {
     return ddim_invert(this.latent_denoiser([label], [1]), latent, PRIOR_TIMES, { corrections: 1 });
   }
 
-  // The latents of these labels in the hands z_T.
+  // The latents of these labels in the handwritings z_T.
   latents(z_T, labels, guidance, times = PRIOR_TIMES) {
     return ddim_sample(this.latent_denoiser(labels, guidance), z_T, times);
   }
 
-  // The digits that latents describe, all from the same x_T; one yield a step: { x_t, x_0 }, in [-1, 1] plus noise.
+  // The digits that latents describe, all from the same x_T; one yield per step: { x_t, x_0 }, in [-1, 1] plus noise.
   decode(latents, x_T, num_steps, settings) {
     const x = repeat(x_T, latents.length / LATENT_DIM);
     return ddim_steps(this.image_denoiser(latents), x, step_times(num_steps, "quadratic"), settings);

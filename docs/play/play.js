@@ -7,7 +7,7 @@ import { $, Film, add_choices, as_png, check_choice, element, paint, paint_laten
 const page = document.documentElement;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const random_seed = () => 1 + Math.floor(Math.random() * 1e6);
-const NEW_DIGIT = { label: null, as: null, angle: 0 }; // what another digit does not take over
+const NEW_DIGIT = { label: null, as: null, angle: 0 }; // what is reset when another digit is chosen
 const ORIGINS = { t: "An example", d: "Your digit", n: "A new digit" };
 
 let state = START;

@@ -12,7 +12,7 @@ export function rates(t) {
   return { signal_rate: Math.cos(angle), noise_rate: Math.sin(angle) };
 }
 
-// The network predicts the velocity v = signal_rate * noise - noise_rate * x_0; this is the same turn, turned back.
+// The network predicts the velocity v = signal_rate * noise - noise_rate * x_0; this turns it back.
 export function from_velocity(x_t, v, { signal_rate, noise_rate }) {
   return { x_0: mix(signal_rate, x_t, -noise_rate, v), noise: mix(noise_rate, x_t, signal_rate, v) };
 }
@@ -23,7 +23,7 @@ export function step_times(num_steps, spacing = "uniform") {
   return Array.from({ length: num_steps + 1 }, (_, step) => (1 - step / num_steps) ** power);
 }
 
-// Denoise x, one yield a step: { x_t: after the step, x_0: predicted in it }. DDIM (arXiv 2010.02502), equation 12:
+// Denoise x, one yield per step: { x_t: after the step, x_0: predicted in it }. DDIM (arXiv 2010.02502), equation 12:
 // x_next = signal_next * x_0 + sqrt(noise_next^2 - sigma^2) * noise + sigma * fresh noise
 export async function* ddim_steps(denoiser, x, times, { eta = 0, normal } = {}) {
   for (let step = 0; step + 1 < times.length; step++) {
@@ -44,7 +44,7 @@ export async function ddim_sample(denoiser, x, times, settings) {
   return x;
 }
 
-// The noise x_T from which ddim_sample comes to x. Each correction evaluates the denoiser where the step arrived, sees
+// The noise x_T from which ddim_sample leads to x. Each correction evaluates the denoiser where the step arrived, sees
 // how far sampling would miss, and adds what is missing.
 export async function ddim_invert(denoiser, x, times, { corrections = 0 } = {}) {
   const upwards = times.toReversed();

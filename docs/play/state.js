@@ -1,8 +1,8 @@
-// What the page shows, as plain values, and as the text after # in a link: only what differs from the start is in it.
+// What the page shows, as plain values, and as the text after # in a link, which holds what differs from the start.
 export const START = {
-  digit: "t7", // t: a test digit by its place, d: a drawn one, its picture in text, n: a new one, by its seed
+  digit: "t7", // t: a test digit, by its index; d: a drawn one, its picture as text; n: a new one, by its seed
   label: null, // what the digit is, where the classifier was corrected
-  as: null, // the label in which it is shown, where that is another
+  as: null, // the label as which it is shown, where that is another
   hand: 1, // the seed of the other hand
   angle: 0, // how far z_T is turned towards it, 0 to pi / 2
   noise: 1, // the seed of x_T
@@ -20,7 +20,7 @@ export function to_hash(state) {
   return new URLSearchParams(changed).toString();
 }
 
-// The state in a link; what is unknown or out of range in it is left as at the start.
+// The state in a link; whatever is unknown or out of range stays as at the start.
 export function from_hash(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const state = { ...START };

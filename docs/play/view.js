@@ -35,7 +35,7 @@ export function picture(image) {
   return canvas;
 }
 
-// Radio buttons with pictures: one stop of the Tab key, arrows choose. `choose` gets the value.
+// Radio buttons with pictures: one Tab stop, in which the arrow keys choose. `choose` gets the value.
 export function add_choices(fieldset, name, choices, choose) {
   const box = element("div", { className: "choices" });
   for (const { value, image, title } of choices) {

@@ -1,5 +1,5 @@
 // Computes what the page shows, beside the page, so that it never freezes. The page sends its whole state as a wish;
-// only the newest counts: a wish that is being computed ends at the next evaluation once a newer one is there.
+// only the newest counts: a wish that is being computed stops at the next evaluation once a newer one has come.
 import { LATENT_DIM, PIXELS, join, load_models, repeat, split, to_pixels } from "./models.js";
 import { ddim_sample, lerp, seeded, slerp, step_times, turn } from "./sampler.js";
 
@@ -20,8 +20,8 @@ const channel = new MessageChannel();
 const waiting = [];
 channel.port1.onmessage = () => waiting.shift()();
 
-// Let messages in. A wish that is quick is fulfilled even if a newer one has come: else a slider that moves all the
-// time would show nothing.
+// Let messages in. A quick wish is fulfilled even if a newer one has come: otherwise a slider that keeps moving would
+// show nothing.
 async function breathe() {
   await new Promise((resolve) => {
     waiting.push(resolve);
@@ -40,7 +40,7 @@ async function remember(name, key, compute) {
 
 const noise_of = (seed, length) => seeded(seed).normal(length);
 
-// The digit that all starts from: its image, label, latent z and handwriting z_T.
+// The digit that everything starts from: its image, label, latent z and handwriting z_T.
 async function find_digit({ digit, label }, image) {
   if (image) {
     const read = label ?? (await models.classify(image));
