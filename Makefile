@@ -1,8 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# How long one thread waits for the other before it lets go of its core. By default so long that training beside one
-# busy program (a browser, say) takes ten times as long; with this it takes three times, and alone it is as fast.
+# How long one thread waits for the other before it releases its core. The default is so long that training beside one
+# busy program (a browser, say) takes ten times as long; with this value it takes three times, and alone it is as fast.
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
@@ -25,8 +25,8 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed  ## write pictures and metrics with the shipped weights, into output/demo
 	$(BIN)/python train_ddim_mnist.py --pretrained --output-dir output/demo --quality-digits 200
 
-# One process for each processor, at most four, and one thread in each: where two programs of two threads share two
-# processors, each waits for the other's threads, and both take longer than one after the other.
+# One process per processor, at most four, with one thread each: when two programs of two threads share two processors,
+# each waits for the other's threads, and both take longer than one after the other.
 test: export OMP_NUM_THREADS = 1
 test: PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 test: $(VENV)/installed-test  ## run all tests
@@ -54,7 +54,7 @@ quality: $(VENV)/installed  ## measure the shipped weights on all 10,000 test di
 docs: $(VENV)/installed-docs,onnx  ## build the site from notebooks, documents and docstrings, into output/site
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d output/site-cache . output/site
 
-play: $(VENV)/installed-onnx  ## run the models in the browser: build that page of the site alone and serve it (needs npm)
+play: $(VENV)/installed-onnx  ## run the models in the browser: build and serve only that page of the site (needs npm)
 	$(BIN)/python docs/play/build.py output/site --serve
 
 tables: $(VENV)/installed-lab  ## measure everything for docs/results.md (an hour; goes on after a kill)
@@ -80,7 +80,7 @@ notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in pla
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench: $(VENV)/installed-test,bench  ## speed beside what one would use instead, for docs/performance.md (an hour)
+bench: $(VENV)/installed-test,bench  ## speed compared with the alternatives, for docs/performance.md (an hour)
 	$(BIN)/python benchmarks/time_to_quality.py
 	$(BIN)/python benchmarks/speed.py all
 	$(BIN)/python benchmarks/time_to_quality.py --times
@@ -91,7 +91,7 @@ uncertainty: $(VENV)/installed-lab,uncertainty  ## heads on the latents, and CLU
 	$(BIN)/python benchmarks/uncertainty.py
 	$(MAKE) render
 
-faults: $(VENV)/installed-test  ## try to break it, the long experiments of docs/reliability.md (half an hour)
+faults: $(VENV)/installed-test  ## try to break the package: the long experiments of docs/reliability.md (half an hour)
 	WRITE_FAULTS=1 $(BIN)/python -m pytest tests/robustness -m "long or not long" -rP
 	$(MAKE) render
 

@@ -4,8 +4,8 @@ python benchmarks/fashion.py                                       hours on one 
 python benchmarks/fashion.py --epochs 1                            an hour
 
 The noise in the autoencoder's latent and the linear classifier's regularisation are chosen on validation images; test
-images are measured on once. Writes docs/results/fashion.json after each row, and docs/fashion.png; what was trained and
-measured is kept in output/fashion.
+images are measured on only once. Writes docs/results/fashion.json after each row, and docs/fashion.png; what was
+trained and measured is kept in output/fashion.
 """
 
 import argparse
@@ -30,7 +30,7 @@ COLUMNS |= {"MSE": "{:.4f}", "FD ratio": "{:.2f}", "classified correctly, %": "{
 
 
 def complete(name: str, start: Callable[[], core.Training], *models: core.model.Model) -> None:
-    """Load the models that a training gave, or train them: ``start`` gives the run, and one that was killed goes on."""
+    """Load the models that a training gave, or train them: ``start`` gives the run, and a killed run is resumed."""
     paths = [FOLDER / f"{name} {type(model).__name__}.pt" for model in models]
     if not all(path.exists() for path in paths):
         run, state = start(), FOLDER / f"{name} training.pt"
@@ -49,12 +49,12 @@ def complete(name: str, start: Callable[[], core.Training], *models: core.model.
 
 
 def kept(name: str, measured: Callable):
-    """What was measured under this name before, or is now."""
+    """What was measured under this name before, or is measured now."""
     return measure.kept(FOLDER / f"{name}.json", measured)
 
 
 def trained(kind: str, size: int, noise: float, train: core.Digits, options):
-    """The autoencoder, and where diffusion decodes, the diffusion model; the noise is in the autoencoder's training."""
+    """The autoencoder, trained with this noise in its latents, and a diffusion model, trained if diffusion decodes."""
     torch.manual_seed(0)
     autoencoder, model = core.SimpleAutoencoder(size, device="cpu"), core.DiffusionModel(latent_dim=size, device="cpu")
     config = replace(core.DIFFUSION, epochs=options.epochs)

@@ -1,4 +1,4 @@
-"""Sampling on the accelerator beside the CPU: seconds, and whether the same seed gives the same picture.
+"""Sampling on the accelerator and on the CPU: seconds, and whether the same seed gives the same picture.
 
 python benchmarks/gpu.py    prints a table in Markdown; tests/gpu.sh calls it on a machine with a GPU
 """

@@ -32,13 +32,13 @@ def weights() -> str:
 
 
 def commit() -> str:
-    """The commit of the code, with "+" where files have been changed since."""
+    """The commit of the code, with "+" if files have been changed since."""
     command = ["git", "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def machine(*packages: str) -> str:
-    """What a value was measured with: processor, threads, and versions."""
+    """What a value was measured with: processor, threads and versions."""
     described = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", described.read_text()) if described.exists() else None
     name = found.group(1) if found else platform.processor() or platform.machine()
@@ -50,7 +50,7 @@ def machine(*packages: str) -> str:
 
 
 def table(columns: list[str], rows: list[list], formats: list[str], **facts) -> dict:
-    """A table for a result: ``formats`` has one for each column, "{:.2f}" say, or "{:.3f} ({:.1f})" for a pair.
+    """A table for a result: ``formats`` has one for each column, e.g. "{:.2f}", or "{:.3f} ({:.1f})" for a pair.
 
     ``facts`` are printed above it by name: counts of digits, the reference Frechet distance, seconds.
     """
@@ -58,7 +58,7 @@ def table(columns: list[str], rows: list[list], formats: list[str], **facts) -> 
 
 
 def write(name: str, command: str, tables: dict[str, dict], packages: tuple[str, ...] = (), **more) -> None:
-    """Write docs/results/<name>.json: the tables, and with what they were measured."""
+    """Write docs/results/<name>.json: the tables, and what they were measured with."""
     made_with = {"command": command, "machine": machine(*packages), "commit": commit(), "weights": weights(), **more}
     RESULTS.mkdir(parents=True, exist_ok=True)
     with core.checkpoints.atomic_write(RESULTS / f"{name}.json") as temporary:
@@ -67,7 +67,7 @@ def write(name: str, command: str, tables: dict[str, dict], packages: tuple[str,
 
 
 def kept(path: Path, compute: Callable):
-    """What ``compute`` gives, computed once and kept in a JSON file, so that a measurement goes on after a kill."""
+    """What ``compute`` gives, computed once and kept in a JSON file, so that a killed measurement can continue."""
     if not path.exists():
         found = json.dumps(compute())
         print(path.stem, found, flush=True)
@@ -95,7 +95,7 @@ class Reference:
         self.distance = core.metrics.frechet_distance(others, self.features)
 
     def measure(self, images: Tensor, labels: Tensor | None = None) -> dict[str, float]:
-        """FD ratio, precision, recall; and the share classified as ``labels``, in percent, where these are given."""
+        """FD ratio, precision, recall; and the share classified as ``labels``, in percent, if these are given."""
         features, found = self.classifier.classify(images)
         precision, recall = core.metrics.precision_recall(self.features, features)
         values = {"FD ratio": core.metrics.frechet_distance(features, self.features) / self.distance}
@@ -104,7 +104,7 @@ class Reference:
 
 
 def seconds_of(work: Callable, count: int) -> list[float]:
-    """Seconds of each of so many calls."""
+    """Seconds of each of ``count`` calls."""
     spent = []
     for _ in range(count):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How fast the page docs/play answers in Chromium, beside the same networks in torch and in ONNX Runtime.
+"""How fast the page docs/play answers in Chromium, compared with the same networks in torch and in ONNX Runtime.
 
 python benchmarks/page.py        a minute; writes docs/results/page.json; needs npm, Chromium and the extra "test"
 """
@@ -25,7 +25,7 @@ LOAD = """async () => {
     const models_file = await import("./models.js");
     window.models = await models_file.load_models();
 }"""
-# Milliseconds of so many steps from x_T to the digits of latents; one step is one evaluation of the U-Net.
+# Milliseconds of ``steps`` steps from x_T to the digits of latents; one step is one evaluation of the U-Net.
 DECODE = """async ([latents, x_T, steps]) => {
     [latents, x_T] = [latents, x_T].map((values) => Float32Array.from(values));
     const began = performance.now();

@@ -25,7 +25,7 @@ def unet2d(in_channels: int) -> diffusers.UNet2DModel:
 
 
 class WithMap(nn.Module):
-    """diffusers' U-Net called like ours, with our latent map: architecture and conditioning told apart."""
+    """diffusers' U-Net called like ours, with our latent map: this separates architecture from conditioning."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class KerasNetwork(nn.Module):
     """The Keras DDIM example's U-Net, in our own words, at 28x28: (x, noise rate, latents) -> the noise.
 
     The squared noise rate, as 32 sines and cosines, is laid over the whole image and joined to it at the input, and
-    nowhere else. The example has no latent: it joins there too, as 64 numbers through one linear layer.
+    nowhere else. The example has no latent: ours joins there, too, as 64 numbers through one linear layer.
     """
 
     def __init__(self):

@@ -4,8 +4,8 @@ python benchmarks/recipe.py               train and measure each variant, about 
 python benchmarks/recipe.py --decoding    how many steps, and how to keep a handwriting, with the shipped weights
 python benchmarks/recipe.py --prior       how long to train the latent prior, half an hour
 
-All on validation digits. Each variant sees as many training digits, however busy the machine is. Rows are kept in
-output/recipe, so that a killed run goes on. Writes docs/results/recipe.json, decoding.json and prior.json.
+All on validation digits. Each variant sees the same number of training digits, however busy the machine is. Rows are
+kept in output/recipe, so that a killed run can continue. Writes docs/results/recipe.json, decoding.json and prior.json.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class PredictsNoise(core.ConditionalUNet):
 
 
 class FinestAt28(core.ConditionalUNet):
-    """The finest level at 28x28 in place of 14x14: each pixel is given four times, and the outputs are averaged."""
+    """The finest level at 28x28 in place of 14x14: each pixel is repeated four times, and the outputs are averaged."""
 
     def __init__(self):
         super().__init__(image_size=56)
@@ -171,7 +171,7 @@ def trained(
 
 
 def measured(autoencoder, model, train: core.Digits, digits: core.Digits) -> list[float]:
-    """A row of the table: 10 steps from a random x_T, told nothing where nothing else is said."""
+    """A row of the table: 10 steps from a random x_T, with ``latent_noise`` not given unless the column says so."""
     reference = measure.Reference(core.DigitClassifier.from_pretrained(device="cpu"), digits, train)
     z, few = autoencoder.encode_dataset(digits).tensors[0], digits.images[:50]
     noise, middle = torch.randn(z.shape, generator=core.seeded(5)), half_way(z, digits.labels)
@@ -204,7 +204,7 @@ def variants(steps: int, count: int) -> None:
 
 
 def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) -> dict:
-    """What more DDIM steps buy: for each set of latents and grid, is it a digit, how hazy, how soft."""
+    """What more DDIM steps bring: for each set of latents and grid, is it a digit, how hazy and how soft is it?"""
     haze, softness, rows = core.metrics.faint_share, core.metrics.grey_per_ink, []
     for name, latents in sets.items():
         for spacing, steps in itertools.product(("uniform", "quadratic"), (3, 5, 8, 20)):

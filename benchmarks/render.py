@@ -1,4 +1,4 @@
-"""Put the measured tables into the documents: the only way by which numbers get there.
+"""Put the measured tables into the documents: the only way in which numbers get there.
 
 python benchmarks/render.py           fill each ``<!-- table: NAME -->`` ... ``<!-- end -->`` from docs/results/*.json
 python benchmarks/render.py --check   change nothing; exit status 1 where a document differs from what was measured

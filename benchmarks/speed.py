@@ -1,7 +1,7 @@
 """How fast: each of these measures one thing and writes docs/results/<what>.json.
 
 pip install -e '.[bench,onnx]'
-python benchmarks/speed.py throughput       beside diffusers, and in eager torch beside ONNX Runtime
+python benchmarks/speed.py throughput       ours and diffusers; eager torch and ONNX Runtime
 python benchmarks/speed.py growth           with width, threads, number type, batch and steps
 python benchmarks/speed.py first-picture    from a fresh process to the first digit
 python benchmarks/speed.py all              all three: three minutes on 2 cores that do nothing else
@@ -39,7 +39,7 @@ print(torch_there - began, imported - torch_there, time.perf_counter() - torch_t
 
 
 def in_turn(works: list[Callable], rounds: int = 7) -> list[float]:
-    """Milliseconds of each call, all in turn: the median of so many rounds after one."""
+    """Milliseconds of each call, all in turn: the median of ``rounds`` rounds after a first one, not counted."""
     spent = [[measure.seconds_of(work, 1)[0] for work in works] for _ in range(rounds + 1)]
     return [1000 * statistics.median(column) for column in zip(*spent[1:])]
 

@@ -5,7 +5,7 @@ python benchmarks/tables.py --only K     the goals alone, about half of that
 python benchmarks/tables.py --quick      on few digits, in a few minutes; prints the tables and writes nothing
 
 Each cell is kept in output/tables, in a folder named by the weights and the sizes: after a kill, the same command goes
-on from there. Delete that folder to measure anew. docs/results/<letter>.json is written as soon as a table is complete.
+on from there. To measure again, delete that folder. docs/results/<letter>.json is written when a table is complete.
 """
 
 import argparse
@@ -250,7 +250,7 @@ def other_labels(bench: Bench) -> tuple[core.Digits, Tensor]:
 
 
 def relabelled(bench: Bench) -> dict:
-    """Each digit as each of the nine other classes, in its own hand."""
+    """Each digit as each of the nine other classes, in its own handwriting."""
     real, wanted = other_labels(bench)
     z_T = bench.prior.invert(bench.encode(real), real.labels)
     images = generate(bench.model, bench.prior.generate(z_T, wanted, guidance=core.demo.GUIDANCE))
@@ -299,7 +299,7 @@ def round_trip(bench: Bench) -> dict:
 
 
 def close(*bounds: float | None, metric: str = "FD ratio") -> dict:
-    """What a case is measured by: a metric and the precision, and for both what it must be and may reach, if set."""
+    """The metrics of a case, ``metric`` and precision, and for both, if set: the value it must have, and the goal."""
     must, reach, precision_must, precision = bounds or [None] * 4
     return {metric: (must, reach), "precision": (precision_must, precision)}
 
@@ -398,7 +398,7 @@ FORMS = {"MSE": "{:.2g}", "precision": "{:.3f}", "pixel change": "{:.3f}"}
 def reached(metric: str, value: float, must: float | None, reach: float | None) -> str | None:
     if must is None or reach is None:
         return None
-    sign = -1 if metric in ("MSE", "FD ratio") else 1  # of these, less is better
+    sign = -1 if metric in ("MSE", "FD ratio") else 1  # for these, less is better
     return "reached" if sign * value >= sign * reach else "must" if sign * value >= sign * must else "**short**"
 
 

@@ -6,8 +6,8 @@ python benchmarks/time_to_quality.py --times   time a step of each: a minute on 
 
 The race is run in steps, which other work on the machine does not change; seconds are steps times the time of a step.
 Each contender's steps come to about the same seconds. Measured on validation digits generated from their latents and
-random noise, 10 DDIM steps at eta 0, EMA weights. What is found is kept in output/race, and either command writes
-docs/results/race.json and docs/time_to_quality.png with the contenders that have come to their end.
+random noise, 10 DDIM steps at eta 0, EMA weights. Results are kept in output/race, and either command writes
+docs/results/race.json and docs/time_to_quality.png with the contenders that have finished.
 """
 
 import argparse
@@ -53,9 +53,9 @@ class Race:
             return float(run.ema_model.loss(real.images, self.latents, times, noise).mean())
 
     def look(self, model: core.DiffusionModel, strength: float = 0.0) -> list[float]:
-        """Accuracy in % and FD ratio of digits generated from the latents, with so much noise on them."""
+        """Accuracy in % and FD ratio of digits generated from the latents, with noise of this strength on them."""
         latents = self.latents + strength * torch.randn(self.latents.shape, generator=core.seeded(1))
-        ours = {"spacing": "uniform"} if type(model) is core.DiffusionModel else {}  # as the others' grids are
+        ours = {"spacing": "uniform"} if type(model) is core.DiffusionModel else {}  # like the others' grids
         images = measure.generate(model, latents, DDIM_STEPS, **ours).nan_to_num()
         found = self.reference.measure(images, self.reference.real.labels)
         return [found["accuracy"], found["FD ratio"]]
@@ -75,14 +75,14 @@ class Race:
         return settings | {"looks": looks, "+ 1 std": self.look(run.ema_model, 1.0)[1]}
 
     def step_times(self) -> dict:
-        """Milliseconds of a step of each contender, all in turn: the median of so many rounds."""
+        """Milliseconds of a step of each contender, all in turn: the median of ``ROUNDS`` rounds."""
         runs = [iter(self.start(name, 1000)) for name in STEPS]
         times = speed.in_turn([partial(next, run) for run in runs], ROUNDS)
         return dict(zip(STEPS, times)) | {"machine": measure.machine("diffusers")}
 
 
 def next_look(name: str, looks: list) -> float:
-    """At which step: a sixth later than the last; 60% later for a rival that is far from any goal."""
+    """The step of the next look: a sixth later than the last; 60% later for a rival that is far from any goal."""
     step, accuracy, _ = looks[-1] if looks else (FIRST * STEPS[name], 0.0, 0.0)
     return step * (FINE if name == "ours" or accuracy > GOOD else COARSE)
 
@@ -93,7 +93,7 @@ def kept(file: str, compute: Callable):
 
 
 def train_all(race: Race, seeds: range) -> None:
-    """One run for each contender and seed; a rival's at the best of the rates."""
+    """One run for each contender and seed; a rival trains at the best of the rates."""
     for seed in seeds:
         for name in STEPS:
             settings = {"seed": seed}
@@ -104,7 +104,7 @@ def train_all(race: Race, seeds: range) -> None:
 
 
 def reached(run: dict, goal: float) -> float | None:
-    """Seconds at the first look at which the accuracy was there; None where it never was."""
+    """Seconds at the first look that reached the accuracy; None if no look did."""
     return next((seconds for seconds, accuracy, _ in run["looks"] if accuracy >= goal), None)
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     else:
         train_all(race, seeds)
     files = {name: [FOLDER / f"{name}, seed {seed}.json" for seed in seeds] for name in STEPS}
-    files = {name: paths for name, paths in files.items() if all(path.exists() for path in paths)}  # those at their end
+    files = {name: paths for name, paths in files.items() if all(path.exists() for path in paths)}  # the finished ones
     if (FOLDER / "times.json").exists() and "ours" in files:
         times = json.loads((FOLDER / "times.json").read_text())
         runs = {name: [json.loads(path.read_text()) for path in paths] for name, paths in files.items()}

@@ -60,7 +60,7 @@ def train_heads(encoder: nn.Module, features, seed: int) -> dict[str, Callable[[
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """How well a score tells other images from digits: 0.5 is a coin, 1 is perfect."""
+    """How well a score tells other images from digits: 0.5 is chance, 1 is perfect."""
     return float(roc_auc_score([0] * len(known) + [1] * len(unknown), torch.cat([known, unknown])))
 
 
