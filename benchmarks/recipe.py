@@ -328,7 +328,7 @@ def priors(count: int) -> None:
         found = [scratch[name] for name in ("FD ratio", "precision", "recall")]
         return [*found, values["accuracy"], values["precision"], *kept.values()]
 
-    for epochs in (10, 20, 40, 100):
+    for epochs in (12, 20, 35, 100):
         path = FOLDER / f"prior, {epochs} epochs, {count} digits, {measure.weights()}.json"
         rows.append([epochs, *measure.kept(path, lambda: measured(epochs))])  # noqa: B023
     columns = ["epochs", "from scratch: FD ratio", "precision", "recall", "another label: becomes it, %", "precision"]
@@ -350,7 +350,7 @@ def main() -> None:
     if options.decoding:
         decoding(options.digits)
     elif options.prior:
-        priors(2 * options.digits)
+        priors(10 * options.digits)
     else:
         variants(options.steps, options.digits)
 

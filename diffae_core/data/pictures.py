@@ -206,7 +206,9 @@ def _shrunk(picture: Image.Image, longest: int) -> Image.Image:
     if picture.mode.startswith("I;16"):  # Pillow cannot scale 16 bits
         rows, columns = picture.height // factor, picture.width // factor
         blocks = np.asarray(picture)[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-        return Image.fromarray(blocks.mean((1, 3)).round().astype(np.uint16))
+        small = Image.fromarray(blocks.mean((1, 3)).round().astype(np.uint16))
+        small.info = picture.info  # among it, how the picture is to be turned
+        return small
     picture.draft("RGB", (longest, longest))  # a JPEG is decoded at a smaller size, but not below this one
     if picture.has_transparency_data and picture.mode != "RGBA":
         picture = picture.convert("RGBA")

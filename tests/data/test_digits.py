@@ -816,10 +816,8 @@ def test_names_fit_into_pictures():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 def test_what_is_no_file_is_no_picture(folder):
-    os.mkfifo(folder / "cat" / "pipe.png")
-    with_pipe = core.Digits.from_folder(folder)
-    (folder / "cat" / "pipe.png").unlink()
-    assert len(with_pipe) == len(core.Digits.from_folder(folder))
+    os.mkfifo(folder / "a" / "pipe.png")
+    assert len(core.Digits.from_folder(folder)) == 30
 
 
 def test_digits_without_labels_are_told_so(folder):

@@ -297,11 +297,18 @@ def test_what_a_picture_can_be_read_from(tmp_path, monkeypatch):
             core.read_digit(wrong)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "animation", *range(1, 9)])
+MODES = ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I;16 turned", "animation", *range(1, 9)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_large_picture_of_any_mode_is_shrunk_to_the_same_digit(mode):
     paper = drawing((2600, 2600), 255, (0, (1200, 300, 1400, 2300)), mode="L")
     if mode == "I;16":
         file = encoded(Image.fromarray(np.asarray(paper, np.uint16) * 257))
+    elif mode == "I;16 turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        file = encoded(Image.fromarray(np.asarray(paper.rotate(90), np.uint16) * 257), exif=exif)
     elif mode == "animation":
         file = encoded(paper, "GIF", save_all=True, append_images=[paper.rotate(90)])
     elif isinstance(mode, int):  # a camera held in another way, in EXIF's numbers
