@@ -51,7 +51,7 @@ def ddim_steps(
     generator: torch.Generator | None = None,
     schedule: CosineSchedule = CosineSchedule(),
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Denoise ``x``, one yield a step: ``(x_t after the step, the x_0 predicted in it)``.
+    """Denoise ``x``, one yield a step: ``(x_t after the step, the x_0 that it predicted from the x_t before)``.
 
     Each step predicts x_0 and the noise, and mixes the two again for the next, smaller time (DDIM, equation 12):
 

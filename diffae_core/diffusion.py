@@ -238,8 +238,7 @@ class DiffusionModel(Model):
             latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
             noise: standard normal, of the images' shape.
-            latent_noise: the ``latent_noise`` that the U-Net is given, ``(N,)``; -1 where it is given none, None for
-                none at all.
+            latent_noise: the amount ``s`` that the U-Net is told, ``(N,)``; -1 means "unknown", None does for all.
         """
         clean = 2 * images - 1
         rates = self.schedule.rates(times, ndim=4)
@@ -290,9 +289,9 @@ def noisy_latent_loss(
 ) -> Tensor:
     """A batch's mean loss at random times, on mixed and noisy latents (conditioning augmentation, arXiv 2106.15282).
 
-    A share of the latents is mixed with another digit's (:func:`mix_latents`). Then each latent gets noise of its own
-    standard deviation ``s``, uniform in [0, latent_noise]. Half of the time the model is told ``s``, half of the time
-    it has to find out by itself.
+    A share of the latents is mixed with another digit's (:func:`mix_latents`). Then noise is added to each latent, with
+    a standard deviation ``s`` of its own, uniform in [0, latent_noise]. Half of the time the model is told ``s``, half
+    of the time it has to find out by itself.
     """
     device = images.device
     count = len(images)
