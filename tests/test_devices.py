@@ -5,6 +5,7 @@ A real device is not needed: tests/fake_device.py has one. Not run on it: export
 
 import functools
 import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from fake_device import FakeDevice
 import diffae_core as core
 
 DIGITS = core.load_sample("test").spaced(20)
+MIRRORED = replace(DIGITS, pixels=DIGITS.pixels.flip(-1))
 LABELS = torch.arange(4)
 LATENTS = torch.randn(4, 16, generator=core.seeded(0))
 NOISES = torch.randn(4, 1, 28, 28, generator=core.seeded(1))
@@ -106,7 +108,7 @@ ON_THE_CPU = {
     "precision_recall": lambda m, x, z, x_T, y: torch.tensor(core.metrics.precision_recall(z, 2 * z, neighbours=2)),
     "nearest_distances": lambda m, x, z, x_T, y: core.metrics.nearest_distances(z, 2 * z),
     "quality": lambda m, x, z, x_T, y: torch.tensor(
-        [*core.quality(m.autoencoder, m.model, m.classifier, DIGITS, DIGITS).values()]
+        [*core.quality(m.autoencoder, m.model, m.classifier, MIRRORED, DIGITS).values()]
     ),
     "faint_share": lambda m, x, z, x_T, y: torch.tensor(core.metrics.faint_share(x)),
     "grey_per_ink": lambda m, x, z, x_T, y: torch.tensor(core.metrics.grey_per_ink(x)),
