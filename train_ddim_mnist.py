@@ -186,7 +186,7 @@ def drive(plan: Plan, name: str, run: core.Training, path: Path) -> None:
             samples = name == "diffusion" and record.step % (SAMPLES_EVERY_EPOCHS * run.steps_per_epoch) == 0
             is_read = saves or samples or record.step == len(run)  # not at every step: reading a loss waits for the GPU
             if is_read and not math.isfinite(record.loss):
-                hint = f"start again in another folder, with another --seed or a lower --learning-rate; see {path}"
+                hint = "start again in another folder, with another --seed or a lower --learning-rate"
                 raise ValueError(f"the loss of the {name} is {record.loss} at step {record.step}: {hint}")
             if samples:
                 save_samples(plan, run.ema_model, round(record.epoch))  # before saving: a kill repeats it

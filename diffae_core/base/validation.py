@@ -24,7 +24,8 @@ def check_tensor(value: object, wanted: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{wanted} {type(value).__name__}: convert it with torch.as_tensor")
     if not value.is_floating_point():
-        raise ValueError(f"{wanted} {_dtype(value)}: convert it with .float()")
+        hint = "convert it with .float(), or pictures of 0 to 255 with diffae_core.as_images"
+        raise ValueError(f"{wanted} {_dtype(value)}: {hint}")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{wanted} NaN or infinity: look for a division by zero or a log of zero before this call")
     return value

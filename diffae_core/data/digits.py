@@ -1,5 +1,6 @@
 """Digits: MNIST, the embedded sample of 5,000 for use offline, or your own arrays, folders and files."""
 
+import logging
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from diffae_core.data.arrays import as_index, as_labels, as_pixels, as_tuple
 from diffae_core.data.pictures import BLACK, fit_square, open_grey, to_tensor, to_unit
 
 SPLITS = ("train", "validation", "test")
+log = logging.getLogger("diffae_core")
+
 SAMPLE_FILE = Path(__file__).parent.parent / "samples" / "mnist_5k.npz"
 HELD_OUT_SHARE = 1 / 12  # of MNIST's 60,000 training digits: 5,000 for validation
 
@@ -254,6 +257,9 @@ def completed(parts: dict[str, Digits], seed: int = 0) -> tuple[Digits, Digits, 
             train, held_out[part] = _hold_out(train, count, seed)
     if not held_out:
         train = train.subset(_random_order(train, seed))
+    if missing := sorted(set(range(train.num_classes)) - set(train.labels.tolist())):
+        names = ", ".join(train.names[label] for label in missing[:5])
+        log.warning("No training picture is of class %s: no model can learn it", names)
     parts = parts | held_out
     return train, parts["validation"], parts["test"]
 

@@ -837,3 +837,11 @@ def test_an_npz_with_an_empty_part_or_damage_is_named(tmp_path):
     (tmp_path / "b.npz").write_bytes(content)
     with pytest.raises(ValueError, match="expected a folder or an .npz file of arrays"):
         core.load_digits(tmp_path / "b.npz")
+
+
+def test_a_class_that_is_only_tested_is_named(folder, tmp_path_factory, caplog):
+    both = tmp_path_factory.mktemp("both")
+    shutil.copytree(folder, both / "train")
+    shutil.copytree(folder / "a", both / "test" / "unknown")
+    core.load_digits(both)
+    assert "No training picture is of class unknown" in caplog.text
