@@ -11,6 +11,8 @@ from diffae_core.base.checkpoints import atomic_write
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.prior import LatentPrior
 
+OLDEST_TORCH = "2.9"  # that of 2.6 writes the example's batch size into the file
+
 
 def export_onnx(
     autoencoder: SimpleAutoencoder, model: DiffusionModel, prior: LatentPrior | None, folder: str | Path
@@ -30,13 +32,15 @@ def export_onnx(
         The paths written.
 
     Raises:
-        ImportError: the extra is not installed.
+        ImportError: the extra is not installed, or torch is older than 2.9.
         ValueError: models that were not trained together.
     """
     try:
         import onnxscript  # noqa: F401 (what torch exports with)
     except ImportError as error:
         raise ImportError('expected the packages of the extra "onnx": pip install "diffae-core[onnx]"') from error
+    if torch.__version__ < OLDEST_TORCH:
+        raise ImportError(f"expected torch {OLDEST_TORCH} or newer, got {torch.__version__}: upgrade torch to export")
     model.check_latents_from(autoencoder)
     rates = torch.tensor([0.3, 0.7], device="cpu")
     images = torch.zeros(2, 1, model.image_size, model.image_size, device="cpu")

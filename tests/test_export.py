@@ -11,6 +11,7 @@ import torch
 import diffae_core as core
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(torch.__version__ < core.export.OLDEST_TORCH, reason="this torch exports no open batch")
 
 
 def test_the_documents_code_decodes_digits_as_pytorch_does(tmp_path, monkeypatch):
