@@ -48,7 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--train-classifier", action="store_true", help="train the classifier too, instead of using the shipped one")
     add("--batch-size", type=int, default=DIFFUSION.batch_size, help="of the diffusion model (%(default)s)")
     add("--learning-rate", type=float, default=DIFFUSION.learning_rate, help="the diffusion model's peak (%(default)s)")
-    add("--latent-noise", type=float, default=2, help="the most noise on a latent in training (%(default)s)")
+    add("--max-latent-noise", type=float, default=2, help="the most noise on a latent in training (%(default)s)")
     add("--mixed-share", type=float, default=0.25, help="share of latents mixed with another's (%(default)s)")
     add("--latent-dim", type=int, default=256, help="(%(default)s)")
     add("--widths", type=int, nargs="+", default=[32, 64, 128], help="of the U-Net (32 64 128)")
@@ -80,7 +80,8 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
         raise ValueError(f"expected --data with --image-size {options.image_size}: MNIST's digits are 28 x 28")
     if options.train_digits is not None and options.train_digits < 1:
         raise ValueError(f"expected --train-digits of 1 or more, got {options.train_digits}")
-    for name, number, high in (("latent-noise", options.latent_noise, 100), ("mixed-share", options.mixed_share, 1)):
+    amounts = ("max-latent-noise", options.max_latent_noise, 100), ("mixed-share", options.mixed_share, 1)
+    for name, number, high in amounts:
         if not 0 <= number <= high:
             raise ValueError(f"expected --{name} from 0 to {high}, got {number}")
     core.step_times(options.num_steps)
@@ -111,7 +112,7 @@ def check_options(options: argparse.Namespace, folder: Path) -> Plan:
     if not options.pretrained:
         pictures = core.model.fingerprint(train.pixels, train.labels)
         settings = {"pictures": pictures, "seed": options.seed}
-        settings |= {"latent noise": options.latent_noise, "mixed share": options.mixed_share}
+        settings |= {"max latent noise": options.max_latent_noise, "mixed share": options.mixed_share}
         for name, recipe in recipes.items():
             settings |= {f"{name} {key}": value for key, value in asdict(recipe).items() if key != "seed"}
         names = [name for key, model in models.items() for name in (model.pretrained_file, f"{key}_training.pt")]
@@ -133,7 +134,7 @@ def announce(plan: Plan) -> None:
 def train_all(plan: Plan) -> None:
     """The autoencoder, then the models that learn from its latents (diffusion model, prior), then the classifier."""
     options, train, recipes, models = plan.options, plan.train, plan.recipes, plan.models
-    noise = options.latent_noise, options.mixed_share
+    noise = options.max_latent_noise, options.mixed_share
     make_run = {
         "autoencoder": lambda model: core.train_autoencoder(model, train, recipes["autoencoder"]),
         "diffusion": lambda model: core.train_diffusion(

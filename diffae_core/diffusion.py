@@ -283,21 +283,21 @@ def noisy_latent_loss(
     model: DiffusionModel,
     images: Tensor,
     latents: Tensor,
-    latent_noise: float,
+    max_latent_noise: float,
     mixed_share: float,
     generator: torch.Generator,
 ) -> Tensor:
     """A batch's mean loss at random times, on mixed and noisy latents (conditioning augmentation, arXiv 2106.15282).
 
     A share of the latents is mixed with another digit's (:func:`mix_latents`). Then noise is added to each latent, with
-    a standard deviation ``s`` of its own, uniform in [0, latent_noise]. Half of the time the model is told ``s``, half
-    of the time it has to find out by itself.
+    a standard deviation ``s`` of its own, uniform in [0, max_latent_noise]. Half of the time the model is told ``s``,
+    half of the time it has to find out by itself.
     """
     device = images.device
     count = len(images)
     noise = random_normal(images.shape, device, generator)
     times = random_uniform(count, device, generator)
-    s = latent_noise * random_uniform(count, device, generator)
+    s = max_latent_noise * random_uniform(count, device, generator)
     added = s[:, None] * random_normal(latents.shape, device, generator)
     is_told = random_uniform(count, device, generator) < 0.5
     latents = mix_latents(latents, mixed_share, generator) + added
@@ -309,7 +309,7 @@ def train_diffusion(
     digits: Digits,
     autoencoder: SimpleAutoencoder,
     config: TrainingConfig = DIFFUSION,
-    latent_noise: float = 2.0,
+    max_latent_noise: float = 2.0,
     mixed_share: float = 0.25,
 ) -> Training:
     """A run that teaches the diffusion model to take noise out of digits, given the frozen autoencoder's latents.
@@ -321,25 +321,25 @@ def train_diffusion(
         digits: the training digits.
         autoencoder: trained; it encodes the digits once.
         config: how to train.
-        latent_noise: the most noise on a latent, in standard deviations; 0 trains on latents without noise.
+        max_latent_noise: the most noise on a latent, in standard deviations; 0 trains on latents without noise.
         mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
     """
-    check_number(latent_noise, "latent_noise", 0, 100)
+    check_number(max_latent_noise, "max_latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     latents = autoencoder.encode_dataset(digits).tensors[0]
     latents = check_latents(latents, model.latent_dim).to(model.device)
     latents_from = encoder_fingerprint(autoencoder)
-    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, latent_noise {latent_noise:g}"
+    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:g}"
     data = f"{data}, mixed_share {mixed_share:g}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
         images = to_unit(pixels[index])
-        return noisy_latent_loss(model, images, latents[index], latent_noise, mixed_share, generator)
+        return noisy_latent_loss(model, images, latents[index], max_latent_noise, mixed_share, generator)
 
     def finish() -> None:
         model.latents_from = latents_from
@@ -352,7 +352,7 @@ def train_jointly(
     digits: Digits,
     autoencoder: SimpleAutoencoder,
     config: TrainingConfig = DIFFUSION,
-    latent_noise: float = 2.0,
+    max_latent_noise: float = 2.0,
     mixed_share: float = 0.25,
 ) -> Training:
     """A run that trains the autoencoder's encoder and the diffusion model together, by the diffusion's loss alone.
@@ -361,13 +361,13 @@ def train_jointly(
     and standard deviation 1 as in :func:`train_autoencoder`; the autoencoder's decoder learns nothing.
 
     Args:
-        model, digits, config, latent_noise, mixed_share: as in :func:`train_diffusion`.
+        model, digits, config, max_latent_noise, mixed_share: as in :func:`train_diffusion`.
         autoencoder: its encoder is trained too, in place.
 
     Raises:
         TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
     """
-    check_number(latent_noise, "latent_noise", 0, 100)
+    check_number(max_latent_noise, "max_latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     check_normalised_batches(digits, config)
@@ -376,13 +376,13 @@ def train_jointly(
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = to_unit(pixels[index.to(pixels.device)])
         latents = batch_normalised(trained.encoder(images))
-        return noisy_latent_loss(model, images, latents, latent_noise, mixed_share, generator)
+        return noisy_latent_loss(model, images, latents, max_latent_noise, mixed_share, generator)
 
     def finish() -> None:
         autoencoder.normalise_latents(digits)
         model.latents_from = encoder_fingerprint(autoencoder)
 
-    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:g}, mixed_share {mixed_share:g}"
+    data = f"{fingerprint(digits.pixels)}, max_latent_noise {max_latent_noise:g}, mixed_share {mixed_share:g}"
     return Training(trained, batch_loss, len(digits), config, data, finish)
 
 

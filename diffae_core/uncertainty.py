@@ -111,10 +111,17 @@ class BayesianLastLayer(Model):
     def sample_predict(
         self, images: Tensor, num_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone."""
+        """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone.
+
+        Raises:
+            TypeError, ValueError: no tensor, images that the backbone does not take, or no whole number of samples.
+        """
         check_tensor(images, "expected images (N, 1, 28, 28) as a tensor, got")
-        with torch.no_grad(), in_eval_mode(self.backbone):
-            z = self.backbone(images.to(self.device)).float()
+        try:
+            with torch.no_grad(), in_eval_mode(self.backbone):
+                z = self.backbone(images.to(self.device)).float()
+        except RuntimeError as error:
+            raise ValueError(f"expected images that the backbone takes, got {tuple(images.shape)}: {error}") from error
         return self.sample_predict_z(z, num_samples, generator)
 
 

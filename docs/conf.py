@@ -49,7 +49,7 @@ if play.install_runtime():  # else the site is built without the page that runs 
 
 
 def setup(app):
-    app.connect("source-read", inline_attachments)
+    app.connect("source-read", prepare_notebook)
     app.connect("build-finished", build_play)
 
 
@@ -59,8 +59,11 @@ def build_play(app, error: Exception | None) -> None:
         play.build(Path(app.outdir) / "docs" / "play")
 
 
-def inline_attachments(app, name: str, source: list[str]) -> None:
-    """Pictures attached to a notebook's text, which MyST does not know, become data URIs, which it does."""
+def prepare_notebook(app, name: str, source: list[str]) -> None:
+    """A notebook's page gets a link to the notebook, and the pictures attached to its text become data URIs.
+
+    MyST does not know attachments.
+    """
     if not name.startswith("notebooks/"):
         return
     notebook = json.loads(source[0])
@@ -70,4 +73,6 @@ def inline_attachments(app, name: str, source: list[str]) -> None:
             ((kind, content),) = data.items()
             text = text.replace(f"attachment:{file}", f"data:{kind};base64,{''.join(content).strip()}")
         cell["source"] = text
+    link = f"{{download}}`Download this notebook <{Path(name).name}.ipynb>`"
+    notebook["cells"].insert(1, {"cell_type": "markdown", "metadata": {}, "source": link})
     source[0] = json.dumps(notebook)

@@ -183,7 +183,7 @@ def loss_inputs(seed, count, most_noise):
 def test_the_loss_of_noisy_latents(small_autoencoder, small_model, sample, most_noise):
     """With latent noise 0 it is the plain loss, told 0 or told nothing, bit for bit."""
     digits = sample.subset(slice(0, 200))
-    run = core.train_diffusion(small_model, digits, small_autoencoder, latent_noise=most_noise, mixed_share=0.0)
+    run = core.train_diffusion(small_model, digits, small_autoencoder, max_latent_noise=most_noise, mixed_share=0.0)
     times, noise, latent_noise, told = loss_inputs(3, 200, most_noise)
     latents = small_autoencoder.encode_dataset(digits).tensors[0] + latent_noise
     expected = small_model.loss(digits.images, latents, times, noise, told).mean()
@@ -351,5 +351,7 @@ def test_models_of_other_sizes_are_not_trained_together(small_model, sample):
         core.train_diffusion(small_model, sample.spaced(16), other)
     with pytest.raises(ValueError, match="one latent_dim, got 8 and 16"):
         core.train_jointly(small_model, sample.spaced(16), other)
-    with pytest.raises(ValueError, match="expected latent_noise to be a number"):
-        core.train_diffusion(small_model, sample.spaced(16), core.SimpleAutoencoder(16, device="cpu"), latent_noise=-1)
+    with pytest.raises(ValueError, match="expected max_latent_noise to be a number"):
+        core.train_diffusion(
+            small_model, sample.spaced(16), core.SimpleAutoencoder(16, device="cpu"), max_latent_noise=-1
+        )

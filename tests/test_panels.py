@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import io
 import random
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import ipywidgets
@@ -292,6 +294,24 @@ def test_new_digit_twice_gives_two_digits(playground):
     assert playground.controls["digit"].label.startswith("new (index") and playground.state["own"] in range(10)
     playground.new_digit()
     assert len(playground.images) == count + 2 and not torch.equal(playground.images[-1], playground.images[-2])
+
+
+def test_a_cell_that_is_run_again_frees_the_panels_it_made(monkeypatch):
+    digits, widgets = core.load_sample("test").spaced(12), ipywidgets.widgets.widget._instances
+
+    def make_two(cell, run):
+        message = {"metadata": {"cellId": cell}, "header": {"msg_id": run}}
+        monkeypatch.setattr(base, "get_ipython", lambda: SimpleNamespace(get_parent=lambda: message))
+        return [weakref.ref(core_panels.NoisePanel(digits)) for _ in range(2)]
+
+    other = make_two("another cell", "run 1")
+    first = make_two("cell", "run 2")
+    count = len(widgets)
+    second = make_two("cell", "run 3")
+    gc.collect()
+    assert len(widgets) == count
+    assert all(panel() is None for panel in first)
+    assert all(panel().comm is not None for panel in [*second, *other])
 
 
 def test_a_mismatched_autoencoder_is_refused(panels):

@@ -100,7 +100,7 @@ def test_a_folder_of_other_settings_or_pictures_is_refused(tmp_path, main):
         (["--seed", "1"], "with seed 0, not 1: use the same"),
         (["--data", str(tmp_path / "own.npz")], r"with pictures \w+, not \w+: use the same"),
         (["--prior-epochs", "0.6"], r"with prior epochs 0\.5, not 0\.6: "),
-        (["--latent-noise", "1", "--resume"], r"with latent noise 2, not 1\.0: "),
+        (["--max-latent-noise", "1", "--resume"], r"with max latent noise 2, not 1\.0: "),
     ):
         with pytest.raises(ValueError, match=f"the models in .*output were trained {difference}"):
             main(*options, *others)
@@ -195,8 +195,8 @@ def test_the_shipped_weights(tmp_path, main, capsys):
         (["--widths", "8", "0"], "each of widths"),
         (["--block-depth", "0"], "block_depth"),
         (["--latent-dim", "0"], "latent_dim"),
-        (["--latent-noise", "nan"], "latent.noise"),
-        (["--latent-noise", "-1"], "latent.noise"),
+        (["--max-latent-noise", "nan"], "latent.noise"),
+        (["--max-latent-noise", "-1"], "latent.noise"),
         (["--batch-size", "0"], "batch_size"),
         (["--learning-rate", "nan"], "learning_rate"),
         (["--seed", "-1"], "seed"),

@@ -31,7 +31,10 @@ def test_the_site_builds_and_no_internal_link_is_dead(tmp_path):
     found = subprocess.run([*command, ".", str(site)], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert "_images/" in (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8"), "its pictures"
+        page = (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert "_images/" in page, "its pictures"
+        (download,) = (site / "_downloads").rglob(path.name)
+        assert download.read_bytes() == path.read_bytes()
     assert "diffae_core.diffusion.DiffusionModel.generate" in (site / "docs" / "api.html").read_text(encoding="utf-8")
     pages = {path: Page(path) for path in site.rglob("*.html")}
     dead = []

@@ -65,6 +65,9 @@ def test_predictions_are_probabilities_and_the_seed_decides(small_head, held_out
     for generator in (0, [1]):
         with pytest.raises(TypeError, match=r"torch\.Generator"):
             small_head.sample_predict(images, 2, generator)
+    for shape in ((5, 1, 20, 20), (5, 3, 28, 28), (28, 28)):
+        with pytest.raises(ValueError, match=rf"images that the backbone takes, got \({shape[0]}, {shape[1]}"):
+            small_head.sample_predict(torch.rand(shape))
     with pytest.raises(ValueError, match="prior_sigma"):
         core.BayesianLastLayer(torch.nn.Identity(), 16, prior_sigma=0)
     with pytest.raises(TypeError, match="made on its backbone"):

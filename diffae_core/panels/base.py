@@ -7,14 +7,17 @@ import html
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import anywidget
 import ipywidgets as w
+from IPython import get_ipython
 from PIL import Image
 
 from diffae_core.panels.controls import HERE, field, line, player
 
 PREVIEW_STEPS = 3  # DDIM steps while a slider moves
+PRIOR_PREVIEW = {"num_steps": 10}  # and steps of the prior
 REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
 
 
@@ -28,7 +31,8 @@ class Panel(w.VBox):
     """Controls above one picture. A subclass makes the controls, and its :meth:`draw` makes the picture for them.
 
     A change is answered at once, with few DDIM steps if the panel ``previews``; when the controls have rested for a
-    moment, the picture is drawn in full. An error is shown in words below the picture, and kept in ``error``.
+    moment, the picture is drawn in full. An error is shown in words below the picture, and kept in ``error``. When a
+    notebook's cell is run again, the panels that it made before are freed.
 
     Args:
         controls: the widgets whose values are the panel's state, by name.
@@ -38,6 +42,7 @@ class Panel(w.VBox):
 
     previews = False
     cached = ("render",)  # methods that keep their last results
+    of_cells: ClassVar[dict[str, tuple[str, list["Panel"]]]] = {}  # a cell -> its last run, and the panels made in it
 
     def __init__(self, controls: dict[str, w.Widget], rows: Iterable[list[str]] = (), played: str | None = None):
         self.controls, self.error, self._pending, self._held = controls, None, None, False
@@ -51,7 +56,22 @@ class Panel(w.VBox):
         self.add_class("diffae-panel")
         for control in controls.values():
             control.observe(self._on_change, "value")
+        self._replace_former()
         self.show()
+
+    def _replace_former(self) -> None:
+        """Free the panels that an earlier run of this cell made."""
+        message = getattr(get_ipython(), "get_parent", dict)()  # an empty one outside of Jupyter
+        cell, run = message.get("metadata", {}).get("cellId"), message.get("header", {}).get("msg_id")
+        if cell is None:
+            return
+        former_run, panels = self.of_cells.get(cell, (run, []))
+        if former_run != run:
+            for panel in panels:
+                panel.forget()
+                close_all(panel)
+            panels = []
+        self.of_cells[cell] = run, [*panels, self]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: run this notebook to use it"
@@ -153,6 +173,15 @@ class Panel(w.VBox):
             self._pending = asyncio.get_running_loop().call_later(REST_SECONDS, self.show)
         except RuntimeError:  # outside of Jupyter there is no event loop, so draw now
             self.show()
+
+
+def close_all(widget: w.Widget) -> None:
+    """Close a widget and those that it holds: children, layouts, styles."""
+    for value in widget.trait_values().values():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, w.Widget):
+                close_all(part)
+    widget.close()
 
 
 def new_path(folder: Path, name: str) -> Path:

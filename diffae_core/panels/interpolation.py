@@ -9,7 +9,7 @@ from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits, check_digits
 from diffae_core.diffusion import NUM_STEPS, DiffusionModel
 from diffae_core.latents import lerp, slerp
-from diffae_core.panels.base import PREVIEW_STEPS, Panel
+from diffae_core.panels.base import PREVIEW_STEPS, PRIOR_PREVIEW, Panel
 from diffae_core.panels.controls import another_class, choice, digit_choice, slider, zoom_for
 from diffae_core.prior import LatentPrior
 
@@ -30,7 +30,7 @@ class InterpolationPanel(Panel):
     """
 
     previews = True
-    cached = ("render", "x_T", "strip")
+    cached = ("render", "x_T", "z_T", "strip")
 
     def __init__(
         self,
@@ -61,33 +61,36 @@ class InterpolationPanel(Panel):
 
     def x_T(self, digit: int) -> Tensor:
         """The noise from which a digit's own latent leads back to the digit."""
-        return self.model.invert(self.images[[digit]], self.latents[[digit]])
+        return self.model.invert(self.images[[digit]], self.latents[[digit]]).cpu()
 
-    def latent(self, first: int, second: int, way: str, shares: Tensor) -> Tensor:
+    def z_T(self, digit: int) -> Tensor:
+        """The handwriting of a digit."""
+        return self.prior.invert(self.latents[[digit]], None if self.labels is None else self.labels[[digit]]).cpu()
+
+    def latent(self, first: int, second: int, way: str, shares: Tensor, preview: bool = False) -> Tensor:
         """The latents at shares ``(S, 1)`` of the way, ``(S, latent_dim)``."""
-        pair = self.latents[[first, second]]
         if way == LINE:
-            return lerp(*pair.split(1), shares)
-        labels = None if self.labels is None else self.labels[[first, second]]
-        z_T = slerp(*self.prior.invert(pair, labels).cpu().split(1), shares)
-        return self.prior.generate(z_T, labels if labels is None else labels[(shares[:, 0] >= 0.5).long()])
+            return lerp(*self.latents[[first, second]].split(1), shares)
+        z_T = slerp(self.z_T(first), self.z_T(second), shares)
+        labels = None if self.labels is None else self.labels[[first, second]][(shares[:, 0] >= 0.5).long()]
+        return self.prior.generate(z_T, labels, **PRIOR_PREVIEW if preview else {})
 
-    def between(self, first: int, second: int, way: str, shares: Tensor, num_steps: int = NUM_STEPS) -> Tensor:
+    def between(self, first: int, second: int, way: str, shares: Tensor, preview: bool = False) -> Tensor:
         """The images at shares ``(S,)`` of the way, ``(S, 1, H, W)``."""
-        x_T = slerp(self.x_T(first).cpu(), self.x_T(second).cpu(), shares[:, None, None, None])
-        return self.model.generate(self.latent(first, second, way, shares[:, None]), num_steps, x_T=x_T).cpu()
+        x_T = slerp(self.x_T(first), self.x_T(second), shares[:, None, None, None])
+        latents = self.latent(first, second, way, shares[:, None], preview)
+        return self.model.generate(latents, PREVIEW_STEPS if preview else NUM_STEPS, x_T=x_T).cpu()
 
-    def strip(self, first: int, second: int, way: str, num_steps: int) -> Tensor:
+    def strip(self, first: int, second: int, way: str, preview: bool) -> Tensor:
         """The images that the strip shows."""
-        return self.between(first, second, way, torch.linspace(0, 1, SHOWN), num_steps)
+        return self.between(first, second, way, torch.linspace(0, 1, SHOWN), preview)
 
     def draw(self, preview: bool, first: int, second: int, way: str, share: float) -> bytes:
-        steps = PREVIEW_STEPS if preview else NUM_STEPS
-        image = self.between(first, second, way, torch.tensor([share]), steps)
+        image = self.between(first, second, way, torch.tensor([share]), preview)
         tiles = torch.cat([self.images[[first]], image, self.images[[second]]])
         large = labelled_picture(
             {"": tiles}, ("first", f"{share:.0%} of the way", "second"), zoom_for(tiles, 196), gap=1
         )
         headings = tuple(f"{share:.0%}" for share in torch.linspace(0, 1, SHOWN).tolist())
-        strip = labelled_picture({"": self.strip(first, second, way, steps)}, headings, zoom_for(tiles, 84))
+        strip = labelled_picture({"": self.strip(first, second, way, preview)}, headings, zoom_for(tiles, 84))
         return png_bytes(stack(large, strip))

@@ -18,14 +18,13 @@ from diffae_core.demo import GUIDANCE
 from diffae_core.diffusion import NUM_STEPS, DiffusionModel, to_pixels
 from diffae_core.evaluation.classifier import DigitClassifier
 from diffae_core.latents import class_directions, edit, turn
-from diffae_core.panels.base import PREVIEW_STEPS, beside, new_path
+from diffae_core.panels.base import PREVIEW_STEPS, PRIOR_PREVIEW, beside, new_path
 from diffae_core.panels.controls import Another, PictureChoice, choice, digit_choice, line, slider, zoom_for
 from diffae_core.panels.own_digits import UNKNOWN, OwnDigitsPanel, fitting_classifier, known
 from diffae_core.prior import LatentPrior
 
 RANDOM, NOISED, INVERTED = "random noise x_T", "the digit, noised", "its inverted noise x_T"
 FAR = 1.5  # radians: at pi / 2 nothing of the handwriting is left
-PRIOR_PREVIEW = {"num_steps": 10}  # while a slider moves
 MORE = [["start", "time"], ["steps", "latent_noise"], ["direction", "strength"], ["refine"]]
 
 

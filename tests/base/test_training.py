@@ -88,7 +88,9 @@ def test_resuming_another_run_is_refused(digits, sample, tmp_path):
     classifiers[0].save(tmp_path / "classifier.pt")
     with pytest.raises(ValueError, match="to have data "):
         classifiers[1].resume(tmp_path / "classifier.pt")
-    less_noise = core.train_diffusion(core.DiffusionModel(**SMALL), digits, small_encoder(), CONFIG, latent_noise=1.0)
+    less_noise = core.train_diffusion(
+        core.DiffusionModel(**SMALL), digits, small_encoder(), CONFIG, max_latent_noise=1.0
+    )
     with pytest.raises(ValueError, match="to have data .*latent_noise 1, .*got .*latent_noise 2"):
         less_noise.resume(path)
     with pytest.raises(FileNotFoundError):
