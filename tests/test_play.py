@@ -203,7 +203,7 @@ RUN = """async ({images, x_T, z_T}) => {
     for await (const { x_t } of models.decode(latents, numbers.x_T, 5)) decoded = to_pixels(x_t);
     const found = await models.handwriting(latents.slice(0, 256), 0);
     const other = await models.latents(numbers.z_T, [5, 8], [1, 1.5]);
-    const label = await models.classify(numbers.images.slice(0, 784));
+    const { label } = await models.classify(numbers.images.slice(0, 784));
     return [latents, decoded, found, other, [label]].map((values) => Array.from(values));
 }"""
 
@@ -316,6 +316,71 @@ def test_the_newest_wish_wins(open_page):
     page.evaluate("for (const i of [3, 9, 12, 0]) document.querySelectorAll('#samples input')[i].click()")
     page.wait_for_function(READY)
     assert torch.equal(ten(page), first)
+
+
+def test_what_was_drawn_comes_back_and_a_second_finger_draws_nothing(open_page):
+    page = open_page(has_touch=True)
+    canvas, example = page.locator("canvas[data-role=draw]"), ten(page)
+    count = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, 392, 392).data.filter((a, i) => i % 4 === 3 && a).length"
+    )
+    page.get_by_role("button", name="Eraser").click()
+    draw(page, THREE)
+    assert canvas.evaluate(count) == 0, "nothing to rub out"
+    page.get_by_role("button", name="Eraser").click()
+    draw(page, THREE)
+    page.wait_for_function(READY)
+    ink, drawn = canvas.evaluate(count), ten(page)
+    assert not torch.equal(drawn, example)
+    for action in ("Clear", "New digit"):
+        page.get_by_role("button", name=action).click()
+        page.wait_for_function(READY)
+        assert canvas.evaluate(count) == 0
+        page.get_by_role("button", name="Undo").click()
+        page.wait_for_function(READY)
+        assert canvas.evaluate(count) == ink and torch.equal(ten(page), drawn), action
+    second = {"pointerId": 7, "button": 0, "clientX": 5, "clientY": 5, "bubbles": True}
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 10, box["y"] + 10)
+    page.mouse.down()
+    before = canvas.evaluate(count)
+    for kind in ("pointerdown", "pointermove", "pointerup"):
+        canvas.dispatch_event(kind, second)
+    assert canvas.evaluate(count) == before
+    page.mouse.up()
+    page.evaluate("location.hash = 'digit=t0'")
+    page.wait_for_function(READY)
+    assert canvas.evaluate(count) == 0, "a link to another digit empties the canvas"
+
+
+def test_a_film_plays_from_the_noise_and_takes_fewer_steps_while_it_plays(open_page):
+    page = open_page()
+    film = page.locator("[data-film=steps]")
+    slider, button = film.locator("input"), film.locator(".play")
+    page.evaluate("""() => {
+        window.places = [];
+        const caption = document.querySelector("[data-film=steps] .caption");
+        const note = () => places.push(caption.textContent.split(",")[0]);
+        new MutationObserver(note).observe(caption, { childList: true });
+    }""")
+    button.click()
+    page.wait_for_function("document.querySelector('[data-film=steps] .play').textContent === 'Play'")
+    assert page.evaluate("places") == [f"step {step} of 5" for step in range(6)]
+    button.click()
+    page.locator("#steps").fill("1")
+    page.wait_for_function("document.querySelector('[data-film=steps] .play').textContent === 'Play'")
+    page.wait_for_function(READY)
+    assert slider.get_attribute("max") == "1"
+
+
+def test_networks_that_do_not_load_are_said_to_have_failed_and_stay_so(chromium, address):
+    page = chromium.new_page()
+    page.route("**/unet.onnx", lambda route: route.abort())
+    page.goto(address)
+    page.get_by_text("The networks could not be loaded").wait_for(timeout=60 * SECONDS)
+    page.locator("#another-hand").click()
+    assert page.evaluate("document.documentElement.dataset.state") == "failed"
+    page.close()
 
 
 def test_a_browser_without_webassembly_is_told_so(chromium, address):

@@ -55,32 +55,39 @@ export function drawingCanvas(strokes, changed) {
   canvas.setAttribute("role", "application");
   canvas.tabIndex = 0;
   let erase = false;
-  let drawing = false;
+  let pointer = null; // the pointer that draws; a second finger or a palm does nothing
+  const past = []; // the drawings before, for Undo
 
   function show(next, ended) {
     strokes = next;
     draw(canvas, strokes);
     changed(structuredClone(strokes), ended);
   }
+  function begin(point) {
+    past.push(strokes);
+    strokes = [...strokes, { erase, points: [point] }];
+  }
   function place(event) {
     const { left, top, width, height } = canvas.getBoundingClientRect();
     return [(event.clientX - left) / width, (event.clientY - top) / height].map((x) => Math.round(x * 1000) / 1000);
   }
   canvas.onpointerdown = (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || pointer !== null || (erase && !strokes.length)) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
-    drawing = true;
-    show([...strokes, { erase, points: [place(event)] }], false);
+    pointer = event.pointerId;
+    begin(place(event));
+    show(strokes, false);
   };
   canvas.onpointermove = (event) => {
-    if (!drawing) return;
+    if (event.pointerId !== pointer) return;
     strokes.at(-1).points.push(place(event));
     show(strokes, false);
   };
-  canvas.onpointerup = canvas.onpointercancel = () => {
-    if (drawing) show(strokes, true);
-    drawing = false;
+  canvas.onpointerup = canvas.onpointercancel = (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    show(strokes, true);
   };
   let at = [0.5, 0.3]; // the pen of the keyboard
   let down = false;
@@ -91,7 +98,7 @@ export function drawingCanvas(strokes, changed) {
     if (moved) at = at.map((x, axis) => Math.min(1, Math.max(0, x + moved[axis])));
     else down = !down;
     if (down && moved) strokes.at(-1).points.push(at);
-    if (down && !moved) strokes = [...strokes, { erase, points: [at] }];
+    if (down && !moved) begin(at);
     if (down || !moved) show(strokes, !down);
     showPen();
   };
@@ -110,18 +117,26 @@ export function drawingCanvas(strokes, changed) {
     pen.arc(at[0] * canvas.width, at[1] * canvas.height, (PEN * canvas.width) / 2, 0, 7);
     pen.stroke();
   }
-  const tool = button("Eraser", "Rub out with the pointer", () => {
-    erase = !erase;
-    tool.textContent = erase ? "Pen" : "Eraser";
+  function set_erase(on) {
+    erase = on;
+    eraser.setAttribute("aria-pressed", on);
+    canvas.style.cursor = on ? "cell" : "";
+  }
+  const eraser = button("Eraser", "Rub out with the pointer", () => set_erase(!erase));
+  const undo = button("Undo", "Take back the last stroke, or Clear", () => past.length && show(past.pop(), true));
+  const clear = button("Clear", "An empty canvas", () => {
+    wipe();
+    show([], true);
   });
-  const undo = button("Undo", "Take the last stroke back", () => show(strokes.slice(0, -1), true));
-  const clear = button("Clear", "An empty canvas", () => show([], true));
   function wipe() {
+    if (strokes.length) past.push(strokes);
     strokes = [];
+    set_erase(false);
     draw(canvas, strokes);
   }
+  set_erase(false);
   draw(canvas, strokes);
-  return { canvas, buttons: [tool, undo, clear], wipe };
+  return { canvas, buttons: [eraser, undo, clear], wipe };
 }
 
 export default {

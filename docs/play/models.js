@@ -5,6 +5,7 @@ import { ddim_invert, ddim_sample, ddim_steps, from_velocity, rates, step_times 
 export const LATENT_DIM = 256;
 export const PIXELS = 28 * 28;
 const NAMES = ["encoder", "classifier", "unet", "prior"];
+const SURE = 0.9; // probability from which the classifier counts as sure
 const NO_LABEL = 10; // hides the label from the prior
 const NOT_GIVEN = -1; // latent_noise: the network judges by itself
 const PRIOR_TIMES = step_times(50);
@@ -59,8 +60,10 @@ export class Models {
 
   // The most likely label of one image.
   async classify(image) {
-    const logits = await this.evaluate("classifier", { images: batch(image, 1, 28, 28) });
-    return logits.indexOf(Math.max(...logits));
+    const logits = Array.from(await this.evaluate("classifier", { images: batch(image, 1, 28, 28) }));
+    const highest = Math.max(...logits);
+    const probability = 1 / logits.reduce((sum, logit) => sum + Math.exp(logit - highest), 0);
+    return { label: logits.indexOf(highest), is_sure: probability > SURE };
   }
 
   // The diffusion model as a denoiser, conditioned on latents.

@@ -30,7 +30,8 @@ function change(changes, { quick = false, reveal = false } = {}) {
   if (!quick) history.replaceState(null, "", `#${to_hash(state)}`);
   const other = digits[state.other.slice(1)];
   wishes += 1;
-  if (page.dataset.state !== "loading") page.dataset.state = "busy";
+  if (digit) page.dataset.state = "busy"; // else it is still loading, or has failed to
+  page.toggleAttribute("data-waiting", !quick);
   worker.postMessage({
     ...state,
     id: wishes,
@@ -56,7 +57,8 @@ function show_state() {
   for (const output of document.querySelectorAll("output")) output.value = $(`#${output.htmlFor}`).value;
   const kind = state.digit[0];
   $("#origin").textContent = state.angle || state.as !== null ? "Now" : ORIGINS[kind];
-  $("#reading").textContent = kind === "n" ? "Made as a" : "Read as a";
+  $("#hint").textContent = kind === "d" ? "The digit is from the link. Draw another." : "any digit, 0 to 9";
+  $("#angle").setAttribute("aria-valuetext", `${Math.round((100 * state.angle) / 1.57)}% of the way to another hand`);
   $("#whose").textContent = state.angle ? "in another handwriting" : "in the same handwriting";
 }
 
@@ -68,16 +70,19 @@ const answers = {
     if (share === 1) say("Starting the networks");
   },
   digit(answer) {
-    say("Four small neural networks run in this page. What you draw stays on your machine.");
     page.dataset.state = "busy";
     digit = answer;
     $("#label").value = digit.label;
+    const read = digit.is_sure ? "Read as" : "Perhaps";
+    $("#reading").textContent = state.as !== null ? "Made from" : state.digit.startsWith("n") ? "Made as" : read;
     show_digit();
   },
   latent({ z }) {
     paint_latent($("#latent"), z);
   },
   ten({ images }) {
+    say("Four small neural networks run in this page. What you draw stays on your machine.");
+    page.removeAttribute("data-waiting");
     ten = images;
     images.forEach((image, label) => paint(ten_canvases[label], image));
     show_digit();
@@ -96,7 +101,7 @@ const answers = {
   },
   failed({ message }) {
     page.dataset.state = "failed";
-    say(`That went wrong: ${message}. Reload the page to try again.`);
+    say(`${digit ? "That went wrong" : "The networks could not be loaded"}: ${message}. Reload the page to try again.`);
   },
 };
 let steps = null;
@@ -130,7 +135,7 @@ function show_step(index) {
   paint(x_0, steps.x_0[index]);
   const last = steps.times.length - 1;
   const t = steps.times[index].toFixed(2);
-  $("[data-film=steps] .caption").textContent = `step ${index} of ${last}, diffusion time t = ${t}`;
+  $("[data-film=steps] .caption").textContent = `step ${index} of ${last}, time t = ${t}`;
 }
 
 function show_between(index) {
@@ -143,12 +148,16 @@ function show_between(index) {
 
 // Controls
 
+function a_digit(label) {
+  return label === 8 ? "an 8" : `a ${label}`;
+}
+
 function add_one_of_ten(label) {
   const canvas = element("canvas", { width: 28, height: 28 });
   canvas.dataset.class = label;
   const choose = () => change({ as: label === digit?.label ? null : label });
   const button = element("button", { type: "button", onclick: choose }, canvas, element("span", { textContent: label }));
-  button.setAttribute("aria-label", `Make it a ${label}`);
+  button.setAttribute("aria-label", `Make it ${a_digit(label)}`);
   $("#ten").append(button);
   return canvas;
 }
@@ -158,21 +167,25 @@ function drawn(strokes, ended) {
   const image = digit_of_strokes(strokes);
   if (!image) return;
   if (page.dataset.state === "ready") page.dataset.state = "busy";
+  $("#origin").textContent = ORIGINS.d;
   if (ended) change({ ...NEW_DIGIT, digit: `d${to_text(image)}` }, { reveal: true });
   else paint($("[data-role=digit]"), image);
 }
 
-function choose_digit(name) {
+// Another digit than the one on the canvas.
+function choose(changes) {
   surface.wipe();
   $("#hint").hidden = false;
-  change({ ...NEW_DIGIT, digit: name }, { reveal: true });
+  change(changes, { reveal: true });
 }
+
+const choose_digit = (name) => choose({ ...NEW_DIGIT, digit: name });
 
 function add_controls() {
   surface.canvas.dataset.role = "draw";
   $("#surface").append(surface.canvas);
   $("#tools").append(...surface.buttons);
-  const choices = digits.map(({ label, image }, i) => ({ value: `t${i}`, image, title: `A ${label} by someone else` }));
+  const choices = digits.map(({ label, image }, i) => ({ value: `t${i}`, image, title: `${a_digit(label)[0].toUpperCase()}${a_digit(label).slice(1)} by someone else` }));
   add_choices($("#samples"), "digit", choices, choose_digit);
   add_choices($("#others"), "other", choices, (other) => change({ other }));
   const new_digit = element("button", { type: "button", textContent: "New digit", title: "Let the model invent one" });
@@ -196,7 +209,7 @@ function add_controls() {
     target.textContent = copied ? "Link copied" : "The link is in the address bar";
     setTimeout(() => (target.textContent = "Copy a link"), 2500);
   };
-  addEventListener("hashchange", () => change(from_hash(location.hash), { reveal: true }));
+  addEventListener("hashchange", () => choose(from_hash(location.hash)));
 }
 
 digits = await load_digits();

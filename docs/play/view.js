@@ -81,18 +81,19 @@ export class Film {
     this.show(index);
   }
 
-  // From here to the end, or from the beginning if this is the end.
+  // From the beginning to the end; from here, if it was paused here.
   play() {
     if (!this.filled) return;
-    if (this.slider.value === this.slider.max) this.go(0);
+    if (this.slider.valueAsNumber !== this.paused) this.go(0);
     this.button.textContent = "Pause";
     this.timer = setInterval(() => {
-      this.go(this.slider.valueAsNumber + 1);
+      if (this.slider.value !== this.slider.max) this.go(this.slider.valueAsNumber + 1);
       if (this.slider.value === this.slider.max) this.pause();
     }, Math.max(120, 2000 / this.columns));
   }
 
   pause() {
+    this.paused = this.slider.value === this.slider.max ? null : this.slider.valueAsNumber;
     clearInterval(this.timer);
     this.timer = null;
     this.button.textContent = "Play";

@@ -43,15 +43,15 @@ const noise_of = (seed, length) => seeded(seed).normal(length);
 // The digit that everything starts from: its image, label, latent z and handwriting z_T.
 async function find_digit({ digit, label }, image) {
   if (image) {
-    const read = label ?? (await models.classify(image));
+    const read = label === null ? await models.classify(image) : { label, is_sure: true };
     const z = await models.encode(image);
-    return { image, label: read, z, z_T: await models.handwriting(z, read), guidance: 1 };
+    return { image, ...read, z, z_T: await models.handwriting(z, read.label), guidance: 1 };
   }
   const random = seeded(Number(digit.slice(1))); // a new digit: a random hand, and a random label
   const new_label = label ?? Math.floor(10 * random.uniform());
   const z_T = random.normal(LATENT_DIM);
   const z = await models.latents(z_T, [new_label], [GUIDANCE]);
-  return { image: await last_picture(z), label: new_label, z, z_T, guidance: GUIDANCE };
+  return { image: await last_picture(z), label: new_label, is_sure: true, z, z_T, guidance: GUIDANCE };
 }
 
 async function last_picture(z) {
@@ -113,7 +113,7 @@ async function find_between({ way, noise }, a, b) {
 async function fulfil(wish) {
   const { digit: name, label, hand, angle, noise, quick, as } = wish;
   const digit = await remember("digit", [name, label], () => find_digit(wish, wish.image));
-  post("digit", { image: digit.image, label: digit.label });
+  post("digit", { image: digit.image, label: digit.label, is_sure: digit.is_sure });
   const own_hand = [name, label, angle && hand, angle];
   const { z_T, latents } = await remember("hand", [...own_hand, quick], () => find_hand(wish, digit));
   const shown = as ?? digit.label;
