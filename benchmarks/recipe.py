@@ -1,11 +1,13 @@
 """How the recipe was chosen: the default with one thing changed at a time, for docs/recipe.md.
 
-python benchmarks/recipe.py               train and measure each variant, about an hour on one core
+python benchmarks/recipe.py               train and measure each variant, an hour or two on one core
+python benchmarks/recipe.py --mixed       the same for the share of mixed latents alone, a quarter of an hour
 python benchmarks/recipe.py --decoding    how many steps, and how to keep a handwriting, with the shipped weights
 python benchmarks/recipe.py --prior       how long to train the latent prior, half an hour
 
 All on validation digits. Each variant sees the same number of training digits, however busy the machine is. Rows are
-kept in output/recipe, so that a killed run can continue. Writes docs/results/recipe.json, decoding.json and prior.json.
+kept in output/recipe, so that a killed run can continue. Writes docs/results/recipe.json, mixed.json, decoding.json and
+prior.json.
 """
 
 import argparse
@@ -105,8 +107,6 @@ VARIANTS: dict[str, dict] = {
     "latent_noise 1": {"latent_noise": 1.0},
     "latent_noise 1.5": {"latent_noise": 1.5},
     "latent_noise 3": {"latent_noise": 3.0},
-    "a quarter of the latents mixed": {"mixed_share": 0.25},
-    "half of the latents mixed": {"mixed_share": 0.5},
     "never told": {"model": NeverTold},
     "always told": {"model": AlwaysTold, "latent_noise": 0.0},
     "sigma 0": {"sigma": 0.0},
@@ -129,6 +129,12 @@ VARIANTS: dict[str, dict] = {
     "peak learning rate 8e-3": {"learning_rate": 8e-3},
     "no EMA": {"ema_decay": 0.0},
     "bfloat16": {"bfloat16": True},
+}
+MIXED = {
+    "the default, nothing mixed": {},
+    "the same, another seed": {"seed": 1},
+    "a quarter of the latents mixed": {"mixed_share": 0.25},
+    "half of the latents mixed": {"mixed_share": 0.5},
 }
 COLUMNS = ["accuracy, %", "MSE", "+ 1 std: FD ratio", "+ 2 std: FD ratio", "precision", "half-way: FD ratio"]
 COLUMNS += ["half-way, told 1.75: FD ratio", "inverted: MSE", "probe: accuracy, %"]
@@ -191,16 +197,17 @@ def measured(autoencoder, model, train: core.Digits, digits: core.Digits) -> lis
     return [*row, F.mse_loss(again, few).item(), 100 * probe.score(z.numpy(), digits.labels.numpy())]
 
 
-def variants(steps: int, count: int) -> None:
+def variants(table: str, changed: dict[str, dict], steps: int, count: int) -> None:
     """Train and measure what has not been measured yet, and write the table."""
     train, digits, rows = core.load_mnist("train"), core.load_mnist("validation").subset(slice(0, count)), []
-    for name, changes in VARIANTS.items():
+    for name, changes in changed.items():
         path = FOLDER / f"{name}, {steps} steps, {count} digits.json"
         few = train.subset(slice(0, 64 * steps))
         rows.append([name, *measure.kept(path, lambda: measured(*trained(few, **changes), train, digits))])  # noqa: B023
     facts = {"steps of 64 digits": steps, "validation digits": count}
     found = measure.table(["variant", *COLUMNS], rows, ["", *FORMATS], **facts)
-    measure.write("recipe", f"python benchmarks/recipe.py --steps {steps}", {"recipe": found}, weights="none")
+    command = f"python benchmarks/recipe.py{' --mixed' * (table == 'mixed')} --steps {steps}"
+    measure.write(table, command, {table: found}, weights="none")
 
 
 def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) -> dict:
@@ -342,6 +349,7 @@ def priors(count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mixed", action="store_true", help="train with other shares of mixed latents")
     parser.add_argument("--decoding", action="store_true", help="how to decode with the shipped weights")
     parser.add_argument("--prior", action="store_true", help="train the latent prior for fewer epochs")
     parser.add_argument("--steps", type=int, default=400, help="of training for each variant (%(default)s)")
@@ -351,8 +359,10 @@ def main() -> None:
         decoding(options.digits)
     elif options.prior:
         priors(10 * options.digits)
+    elif options.mixed:
+        variants("mixed", MIXED, options.steps, options.digits)
     else:
-        variants(options.steps, options.digits)
+        variants("recipe", VARIANTS, options.steps, options.digits)
 
 
 if __name__ == "__main__":
