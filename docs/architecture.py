@@ -6,6 +6,7 @@ from diffae_core.base.checkpoints import atomic_write
 
 WIDTH, HEIGHT = 900, 330
 STYLE = """
+.page { fill: #fff }
 text { font: 15px system-ui, sans-serif; fill: #222; text-anchor: middle }
 .small { font-size: 12px; fill: #555 }
 .model { fill: #dbe8fb; stroke: #3465a4 }
@@ -13,7 +14,7 @@ text { font: 15px system-ui, sans-serif; fill: #222; text-anchor: middle }
 line { stroke: #555; stroke-width: 1.5; marker-end: url(#tip) }
 #tip path { fill: #555 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #eee } .small { fill: #bbb }
+  .page { fill: #1f2229 } text { fill: #eee } .small { fill: #bbb }
   .model { fill: #22395c; stroke: #7aa7e8 } .value { fill: #4a3d17; stroke: #d8b552 }
   line { stroke: #bbb } #tip path { fill: #bbb }
 }
@@ -66,7 +67,7 @@ def box(kind: str, left: int, top: int, width: int, title: str, note: str) -> st
 
 
 def drawing() -> str:
-    shapes = [box(*one) for one in BOXES]
+    shapes = [f'<rect class="page" width="{WIDTH}" height="{HEIGHT}" rx="12"/>', *(box(*one) for one in BOXES)]
     shapes += [f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>' for x1, y1, x2, y2 in ARROWS]
     shapes += [f'<text class="small" x="{x}" y="{y}">{note}</text>' for x, y, note in NOTES]
     tip = '<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
