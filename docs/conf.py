@@ -74,5 +74,5 @@ def prepare_notebook(app, name: str, source: list[str]) -> None:
             text = text.replace(f"attachment:{file}", f"data:{kind};base64,{''.join(content).strip()}")
         cell["source"] = text
     link = f"{{download}}`Download this notebook <{Path(name).name}.ipynb>`"
-    notebook["cells"].insert(1, {"cell_type": "markdown", "metadata": {}, "source": link})
+    notebook["cells"].insert(1, {"id": "download", "cell_type": "markdown", "metadata": {}, "source": link})
     source[0] = json.dumps(notebook)
