@@ -1,4 +1,4 @@
-"""Notebook 01: an autoencoder that describes a digit by 256 numbers, the latent, and decodes it from them."""
+"""Notebook 01: an autoencoder that describes a digit by 256 numbers, its latent, and decodes the latent."""
 
 from typing import Literal, overload
 
@@ -24,7 +24,7 @@ class SimpleAutoencoder(Model):
 
     ``encode`` and ``decode`` are differentiable and, in eval mode, deterministic. ``autoencoder.encoder`` is a plain
     ``nn.Module`` that other code can take as a frozen backbone. Methods raise a TypeError or ValueError for a wrong
-    shape, dtype or value, and say what was wanted; image values outside [0, 1] only warn, once.
+    shape, dtype or value, and say what was wanted; image values outside [0, 1] only cause a warning, once.
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) trains encoder and diffusion decoder jointly; here the
     autoencoder is trained first, on its own, and then frozen.
@@ -32,7 +32,7 @@ class SimpleAutoencoder(Model):
     Args:
         latent_dim: how many numbers describe a digit.
         image_size: height and width of the images; a multiple of 4.
-        device: where to live; None chooses CUDA, MPS or the CPU.
+        device: where the model lives; None chooses CUDA, MPS or the CPU.
     """
 
     pretrained_file = "autoencoder_weights.pt"
@@ -75,7 +75,7 @@ class SimpleAutoencoder(Model):
         return self.encoder(check_images(images, self.image_size).to(self.device)).float()
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]: the average of what fits the latent."""
+        """Latents ``(N, latent_dim)`` -> images ``(N, 1, 28, 28)`` in [0, 1]: the average of the digits that fit."""
         return self.decoder(check_latents(latents, self.latent_dim).to(self.device)).float()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,20 +94,20 @@ class SimpleAutoencoder(Model):
     def encode_dataset(
         self, dataset: Dataset, batch_size: int = 500, as_numpy: bool = False
     ) -> TensorDataset | tuple[np.ndarray, np.ndarray]:
-        """The latents and labels of a whole data set, for the diffusion model, other people's heads, probes and maps.
+        """The latents and labels of a whole data set, for the diffusion model, other classifiers, probes and maps.
 
         Args:
             dataset: ``Digits``, or pairs ``(image, label)`` such as torchvision's ``MNIST``: images ``(1, 28, 28)``
                 in [0, 1], or PIL images.
-            batch_size: images at a time.
-            as_numpy: give a pair of arrays, for scikit-learn and UMAP, in place of a ``TensorDataset``.
+            batch_size: how many images are encoded at a time.
+            as_numpy: return a pair of arrays, for scikit-learn and UMAP, instead of a ``TensorDataset``.
 
         Returns:
             Latents float32 ``(N, latent_dim)`` and labels int64 ``(N,)``, on the CPU, in the data set's order:
             ``latents, labels = autoencoder.encode_dataset(digits).tensors``.
 
         Raises:
-            TypeError, ValueError: no such pairs, images that ``encode`` would refuse, or a ``batch_size`` below 1.
+            TypeError, ValueError: anything but such pairs, images that ``encode`` refuses, or a ``batch_size`` below 1.
         """
         latents = [torch.empty(0, self.latent_dim, device="cpu")]
         labels = [torch.empty(0, dtype=torch.int64, device="cpu")]
@@ -120,7 +120,7 @@ class SimpleAutoencoder(Model):
 
     @torch.no_grad()
     def normalise_latents(self, digits: Digits) -> None:
-        """Fold ``(z - mean) / std`` over ``digits`` into the encoder's last layer, as its training assumed.
+        """Fold ``(z - mean) / std`` over ``digits`` into the encoder's last layer, as training assumed.
 
         Raises:
             ValueError: fewer than two digits, which have no standard deviation.
@@ -140,7 +140,7 @@ def _batches(dataset: Dataset, batch_size: int):
         for pixels, labels in zip(dataset.pixels.split(batch_size), dataset.labels.split(batch_size)):
             yield to_unit(pixels), labels
         return
-    # with a generator that is not the caller's
+    # our own generator: otherwise the DataLoader would draw from the global one
     yield from DataLoader(dataset, batch_size, collate_fn=as_batch, generator=torch.Generator("cpu"))
 
 
@@ -154,9 +154,9 @@ def train_autoencoder(
     """A run that teaches the autoencoder to reconstruct digits from mixed and noisy latents, by mean squared error.
 
     The latents are kept at mean 0 and standard deviation 1 over each batch (batch normalisation without parameters,
-    arXiv 1502.03167), so that the noise has a size; at the end :meth:`SimpleAutoencoder.normalise_latents` folds that
-    into the encoder. Among the digits that could have given a latent, squared error is lowest for their average: that
-    is what the decoder learns to show.
+    arXiv 1502.03167), so that the size of the noise has a meaning; at the end, this normalisation is folded into the
+    encoder (:meth:`SimpleAutoencoder.normalise_latents`). The decoder learns to show the average of the digits that
+    could have given a latent, because the average has the lowest squared error.
 
     Args:
         model: the autoencoder to train.
@@ -166,7 +166,7 @@ def train_autoencoder(
         mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
-        TypeError, ValueError: no digits of the model's size, no such number, or batches of a single digit.
+        TypeError, ValueError: anything but digits of the model's size, a number out of range, or batches of one digit.
     """
     check_number(latent_noise, "latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
@@ -195,7 +195,7 @@ def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator)
 
 
 def check_normalised_batches(digits: Digits, config: TrainingConfig) -> None:
-    """Refuse batches of one digit, whose latents have no mean and standard deviation of their own."""
+    """Refuse batches of a single digit, because one latent has no standard deviation."""
     check_digits(digits)
     check_count(min(len(digits), config.batch_size), "the digits of a batch, whose latents are normalised,", at_least=2)
 

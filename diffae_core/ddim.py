@@ -1,6 +1,6 @@
 """Notebook 04: DDIM sampling (arXiv 2010.02502) over a grid of times, for data of any rank, and its inversion.
 
-Bare formulas on tensors: they check nothing. They keep what gradients need, unless the caller is under no_grad.
+Bare formulas on tensors: they check nothing. Gradients flow through them, unless the caller uses no_grad.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,16 +21,16 @@ def step_times(num_steps: int, spacing: str = "uniform", start: float | Tensor =
     """A decreasing grid of diffusion times, from ``start`` down to 0 (clean), both included.
 
     Args:
-        num_steps: steps S between them, 1 or more.
-        spacing: "uniform", equal steps of time (and of the schedule's angle); "quadratic", ``(i / S)^2``, small steps
-            near the clean end (DDIM, arXiv 2010.02502, appendix D.2).
+        num_steps: the number of steps S, 1 or more.
+        spacing: "uniform" for equal steps of time (and of the schedule's angle), "quadratic" for ``(i / S)^2``, with
+            small steps near the clean end (DDIM, arXiv 2010.02502, appendix D.2).
         start: where the grid begins: a number, or one for each image, ``(N,)``.
 
     Returns:
         ``(S + 1,)``, or ``(S + 1, N)`` where ``start`` is ``(N,)``.
 
     Raises:
-        ValueError: another spacing, or a number of steps below 1.
+        ValueError: any other spacing, or a number of steps below 1.
     """
     check_count(num_steps, "num_steps")
     check_choice(spacing, "spacing", ("uniform", "quadratic"))
@@ -51,21 +51,21 @@ def ddim_steps(
     generator: torch.Generator | None = None,
     schedule: CosineSchedule = CosineSchedule(),
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Denoise ``x``, one yield a step: ``(x_t after the step, the x_0 that it predicted from the x_t before)``.
+    """Denoise ``x``, one yield per step: ``(x_t after the step, the x_0 predicted from the x_t before the step)``.
 
     Each step predicts x_0 and the noise, and mixes the two again for the next, smaller time (DDIM, equation 12):
 
     ``x_next = signal_next * x_0 + sqrt(noise_next^2 - sigma^2) * noise + sigma * fresh_noise``
 
     with ``sigma = eta * (noise_next / noise) * sqrt(1 - signal^2 / signal_next^2)`` (equation 16): with eta 0 nothing
-    is random, with eta 1 there is as much fresh noise as in DDPM. The predicted x_0 is not clipped: clipping it, and
-    going on with a noise that no longer fits it, makes more steps worse.
+    is random, with eta 1 there is as much fresh noise as in DDPM. The predicted x_0 is not clipped: the noise would no
+    longer fit a clipped x_0, and the result would be worse with more steps.
 
     Args:
         denoiser: gives ``(x_0, noise)`` for ``(x_t, diffusion times (N,), latents)``.
         x: ``(N, ...)`` of any rank, in the denoiser's own scale, at the first of ``times``.
-        times: a decreasing grid, ``(S + 1,)`` or one for each of N, ``(S + 1, N)`` (:func:`step_times`).
-        latents: ``(N, latent_dim)``, or what else the denoiser takes: handed to it as they are.
+        times: a decreasing grid, ``(S + 1,)``, or one for each of the N, ``(S + 1, N)`` (:func:`step_times`).
+        latents: ``(N, latent_dim)``, or whatever else the denoiser takes; passed to it unchanged.
         eta: 0 (deterministic) to 1 (DDPM-like).
         generator: where the fresh noise of eta > 0 comes from.
         schedule: the signal and noise rates.
@@ -109,24 +109,22 @@ def ddim_invert(
     corrections: int = 0,
     schedule: CosineSchedule = CosineSchedule(),
 ) -> Tensor:
-    """The noise x_T from which :func:`ddim_sample` on the same grid, at eta 0, comes to the clean ``x``.
+    """The noise x_T from which :func:`ddim_sample` on the same grid, at eta 0, leads to the clean ``x``.
 
-    The plain inversion step (Diffusion Autoencoders, arXiv 2111.15640, equation 8) evaluates the denoiser where it
-    *is*:
+    The plain inversion step (Diffusion Autoencoders, arXiv 2111.15640, equation 8) evaluates the denoiser at ``x_t``:
 
     ``x_next = signal_next * x_0(x_t, t) + noise_next * noise(x_t, t)``
 
-    but the sampling step that it has to undo evaluated it where it *came from*, at ``x_next``. So the plain one is off
-    by a little, and less with more steps. Each fixed-point iteration evaluates the denoiser at ``x_next``, sees how far
-    the sampling step would miss ``x_t``, and adds what is missing. It converges where steps are small against how fast
-    the denoiser's answer changes, and its limit is exact: quickly with quadratic spacing, slowly with few uniform
-    steps.
+    but the sampling step that it has to undo evaluates the denoiser at ``x_next``. So the plain step has a small error,
+    which shrinks with more steps. Each fixed-point iteration evaluates the denoiser at ``x_next``, computes by how much
+    the sampling step would miss ``x_t``, and adds the difference. Where the denoiser's answer changes little within a
+    step, the iterations converge to the exact inverse: quickly with quadratic spacing, slowly with few uniform steps.
 
     Args:
-        denoiser, times, latents, schedule: as for the sampling to come.
+        denoiser, times, latents, schedule: those of the later :func:`ddim_sample`.
         x: clean, ``(N, ...)``, in the denoiser's own scale.
         corrections: fixed-point iterations for each step; the network is evaluated ``S * (1 + corrections)`` times. A
-            grid of one step has none: it is a quarter turn, from whose end the step before it cannot be told.
+            grid of one step has none: this step is a quarter turn, and its end does not determine its beginning.
 
     Returns:
         x_T, of x's shape.

@@ -30,7 +30,7 @@ class Demo:
         prior: a latent prior of the same autoencoder; None leaves out the pictures that need it.
         test: the digits to show.
         num_steps: DDIM steps.
-        seed: of all noise.
+        seed: the seed of all noise.
 
     Raises:
         ValueError: models that were not trained together.
@@ -98,7 +98,7 @@ class Demo:
         return labelled_picture(rows)
 
     def one_as_all(self) -> Image.Image:
-        """A thin digit, a thick one and one that leans, each as every class in its own handwriting.
+        """A thin digit, a thick one and a leaning one, each turned into every class in its own handwriting.
 
         Raises:
             ValueError: there is no prior that knows the digits' classes.
@@ -135,7 +135,7 @@ class Demo:
             ValueError: there is no prior that knows the digits' classes.
         """
         self._check_classes()
-        # The 4 comes first: it is easily told from its neighbours.
+        # The 4 comes first, because it is easily distinguished from its neighbours.
         order = torch.arange(len(self.digits), device="cpu").roll(-4)
         image, latent = self.digits.images[order[:1]], self.latents[order[:1]]
         noised = [self.model.add_noise(image, time, seeded(self.seed))[0] for time in torch.linspace(0, 1, 16)]
@@ -155,7 +155,7 @@ class Demo:
         return [enlarge(tile(frame[None]), 8) for frame in frames]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write all pictures to ``folder``; returns their paths."""
+        """Write all pictures to ``folder`` and return their paths."""
         folder = Path(folder).expanduser()
         pictures = {"conditioned_samples": self.decoded, "diffusion_autoencoder_demo": self.perturbed}
         if self.has_classes:
@@ -175,7 +175,7 @@ class Demo:
 
 
 def save_gif(frames: list[Image.Image], path: str | Path, milliseconds: int = 90) -> Path:
-    """Write frames of one size as an endless GIF, completely or not at all; returns the path."""
+    """Write frames of one size as an endless GIF, completely or not at all, and return the path."""
     with atomic_write(path) as temporary:
         frames[0].save(temporary, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     return Path(path)

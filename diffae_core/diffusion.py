@@ -1,4 +1,4 @@
-"""Notebook 04: DiffusionModel, the U-Net, the schedule and the sampler behind a few verbs, and its training."""
+"""Notebook 04: DiffusionModel, whose methods combine the U-Net, the schedule and the sampler, and its training."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, vel
 from diffae_core.unet import UNKNOWN, ConditionalUNet
 
 DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
-# How digits are decoded and inverted where nothing else is said; docs/recipe.md has what more steps buy.
+# The defaults for decoding and inverting digits; docs/recipe.md shows what more steps bring.
 NUM_STEPS = 5
 SPACING = "quadratic"
 CORRECTIONS = 4
@@ -45,20 +45,20 @@ class DiffusionModel(Model):
     - ``spacing``: "quadratic" or "uniform": how the steps divide the time (:func:`step_times`).
     - ``generator``: where x_T, and the fresh noise of eta > 0, come from.
     - ``latent_noise``: how much noise the latents are taken to hold, in standard deviations; a number or ``(N,)``.
-      None: the network judges by itself; 0: take them literally; up to 2: only roughly.
+      None: the network estimates it by itself; 0: it takes them literally; up to 2: only roughly.
 
     All methods raise a TypeError or ValueError for a wrong shape, dtype or value, and say what was wanted. Image values
-    outside [0, 1] only warn, once.
+    outside [0, 1] only cause a warning, once.
 
     Args:
-        time_embedding_dim: sines and cosines that describe the noise rate; even.
-        feature_embedding_dim: what the latent becomes inside the U-Net (:class:`ConditionalUNet`); a multiple of 4.
+        time_embedding_dim: how many sines and cosines describe the noise rate; even.
+        feature_embedding_dim: size of the latent inside the U-Net (:class:`ConditionalUNet`); a multiple of 4.
         widths: channels at each resolution of the U-Net, finest first.
-        block_depth: residual blocks at each resolution, going down and again coming up.
+        block_depth: residual blocks at each resolution, on the way down and again on the way up.
         latent_dim: numbers in a latent.
         image_size: height and width of the images; a multiple of 4.
-        device: where to live; None chooses CUDA, MPS or the CPU.
-        network: another network in the U-Net's place, called like it; from_pretrained cannot load such a model.
+        device: where the model lives; None chooses CUDA, MPS or the CPU.
+        network: replaces the U-Net, and is called in the same way; from_pretrained cannot load such a model.
     """
 
     pretrained_file = "diffusion_model.pt"
@@ -97,12 +97,12 @@ class DiffusionModel(Model):
 
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
-            diffusion_time: in [0, 1], 0 leaves the image clean and 1 leaves only noise; a number or ``(N,)``.
+            diffusion_time: in [0, 1]: 0 leaves the image clean and 1 leaves only noise; a number or ``(N,)``.
             generator: where the noise comes from.
 
         Returns:
             ``(noisy, noise)``, each of the images' shape. ``noisy`` is in the diffusion's own scale: the image in
-            [-1, 1], plus noise, so its values go beyond that (:func:`to_pixels` maps it back for a plot).
+            [-1, 1], plus noise, so its values exceed that range (:func:`to_pixels` maps it back for a plot).
         """
         images = check_images(images, self.image_size).to(self.device)
         times = check_times(diffusion_time, len(images), self.device)
@@ -122,11 +122,11 @@ class DiffusionModel(Model):
         generator: torch.Generator | None = None,
         latent_noise: float | Tensor | None = None,
     ) -> Tensor:
-        """Take the noise out of what ``add_noise`` gave, conditioned on the latents.
+        """Remove the noise that ``add_noise`` added, conditioned on the latents.
 
         Args:
             noisy: ``(N, 1, 28, 28)`` from ``add_noise``.
-            diffusion_time: the time that ``add_noise`` was given.
+            diffusion_time: the time that was passed to ``add_noise``.
             latents, num_steps, eta, spacing, generator, latent_noise: see the class.
 
         Returns:
@@ -151,12 +151,12 @@ class DiffusionModel(Model):
     ) -> Tensor:
         """Generate the digits that ``latents`` describe, from pure noise x_T.
 
-        Gradients flow to latents that ask for them (``latents.requires_grad``); that takes memory for all steps.
-        ``torch.autograd.grad`` gives them alone; ``backward()`` fills those of the model's weights, too.
+        Gradients flow to latents with ``requires_grad``, which takes memory for all steps. ``torch.autograd.grad``
+        computes only these gradients; ``backward()`` also fills those of the model's weights.
 
         Args:
-            x_T: the noise to begin with, ``(N, 1, 28, 28)``, such as ``invert`` gives, or ``(1, 1, 28, 28)`` for all
-                latents alike; None samples it.
+            x_T: the noise to start from, ``(N, 1, 28, 28)``, such as ``invert`` returns, or ``(1, 1, 28, 28)``, the
+                same noise for all latents; None samples it.
             callback: called after each step as ``callback(step, x_t, x_0)``, both in [-1, 1] plus noise.
             latents, num_steps, eta, spacing, generator, latent_noise: see the class.
 
@@ -185,18 +185,18 @@ class DiffusionModel(Model):
     ) -> Tensor:
         """The noise x_T from which ``generate`` gives these images again: DDIM inversion (:func:`ddim_invert`).
 
-        ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: the better the more steps, and
+        ``generate(latents, num_steps, x_T=x_T, spacing=spacing)`` gives the images back: better with more steps, and
         far better with quadratic spacing and a few ``corrections``.
 
         Args:
             images: ``(N, 1, 28, 28)`` in [0, 1].
-            latents: ``(N, latent_dim)``, theirs; with other latents, x_T takes up what these do not say.
-            num_steps, spacing, latent_noise: those of the ``generate`` to come; see the class.
+            latents: ``(N, latent_dim)``, those of the images; if they are others, x_T takes up what they do not say.
+            num_steps, spacing, latent_noise: those of the later ``generate``; see the class.
             corrections: fixed-point iterations for each step; each costs as much as the step itself.
 
         Returns:
-            x_T ``(N, 1, 28, 28)``. For images like the training digits its standard deviation comes to 1, that of true
-            noise, with many steps or corrections; with few, it is too smooth.
+            x_T ``(N, 1, 28, 28)``. For images like the training digits, its standard deviation comes to 1, that of true
+            noise, with many steps or corrections; with few, x_T is too smooth.
         """
         images = check_images(images, self.image_size).to(self.device)
         check_count(corrections, "corrections", at_least=0)
@@ -248,7 +248,7 @@ class DiffusionModel(Model):
         return (predicted.float() - velocity(clean, noise, *rates)).square().mean(dim=(1, 2, 3))
 
     def _denoiser(self, latents: Tensor, count: int, latent_noise: float | Tensor | None) -> Denoiser:
-        """A denoiser for the sampler; what depends on the latents alone is computed here, once for all its steps."""
+        """A denoiser for the sampler; what depends on the latents alone is computed here, once for all steps."""
         latents = check_latents(latents, self.latent_dim, count).to(self.device)
         if latent_noise is None:
             latent_noise = torch.full((count,), UNKNOWN, device=self.device)
@@ -275,7 +275,7 @@ class DiffusionModel(Model):
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """From the diffusion's scale, [-1, 1] and noise beyond it, to images in [0, 1]."""
+    """Map the diffusion's scale, [-1, 1] and noise beyond it, to images in [0, 1]."""
     return ((x + 1) / 2).clamp(0, 1)
 
 
@@ -312,7 +312,7 @@ def train_diffusion(
     max_latent_noise: float = 2.0,
     mixed_share: float = 0.25,
 ) -> Training:
-    """A run that teaches the diffusion model to take noise out of digits, given the frozen autoencoder's latents.
+    """A run that teaches the diffusion model to remove noise from digits, given the frozen autoencoder's latents.
 
     The loss is :func:`noisy_latent_loss`.
 
@@ -325,7 +325,7 @@ def train_diffusion(
         mixed_share: share of the latents that are moved towards another digit's (:func:`mix_latents`), 0 to 1.
 
     Raises:
-        TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
+        TypeError, ValueError: anything but digits of the model's size, unsuitable latents, or a number out of range.
     """
     check_number(max_latent_noise, "max_latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
@@ -365,7 +365,7 @@ def train_jointly(
         autoencoder: its encoder is trained too, in place.
 
     Raises:
-        TypeError, ValueError: no digits of the model's size, other latents than it takes, or no such number.
+        TypeError, ValueError: anything but digits of the model's size, unsuitable latents, or a number out of range.
     """
     check_number(max_latent_noise, "max_latent_noise", 0, 100)
     check_number(mixed_share, "mixed_share", 0, 1)
@@ -394,6 +394,6 @@ class EncoderAndDiffusion(nn.Module):
         for name in ("latent_dim", "image_size", "device"):
             pair = getattr(autoencoder, name), getattr(diffusion, name)
             if pair[0] != pair[1]:
-                raise ValueError(f"expected an autoencoder and a model of one {name}, got {pair[0]} and {pair[1]}")
+                raise ValueError(f"expected an autoencoder and a model of the same {name}, got {pair[0]} and {pair[1]}")
         self.config = {"autoencoder": autoencoder.config, "diffusion": diffusion.config}
         self.encoder, self.diffusion, self.device = autoencoder.encoder, diffusion, diffusion.device

@@ -11,7 +11,7 @@ from diffae_core.base.checkpoints import atomic_write
 from diffae_core.diffusion import DiffusionModel
 from diffae_core.prior import LatentPrior
 
-OLDEST_TORCH = "2.9"  # that of 2.6 writes the example's batch size into the file
+OLDEST_TORCH = "2.9"  # the exporter of 2.6 writes the example's batch size into the file
 
 
 def export_onnx(
@@ -21,7 +21,7 @@ def export_onnx(
 
     Inputs are named as the networks' ``forward`` names them: ``unet.onnx`` takes ``x``, ``noise_rate``, ``latents``
     and ``latent_noise`` (-1: not given) and gives ``velocity``; ``prior.onnx`` takes ``x``, ``noise_rate`` and
-    ``labels`` (int64). docs/onnx.md samples with them in ten lines of NumPy. Needs the extra ``onnx``.
+    ``labels`` (int64). docs/onnx.md samples with them in ten lines of NumPy. Exporting needs the extra ``onnx``.
 
     Args:
         autoencoder, model: trained.
@@ -36,7 +36,7 @@ def export_onnx(
         ValueError: models that were not trained together.
     """
     try:
-        import onnxscript  # noqa: F401 (what torch exports with)
+        import onnxscript  # noqa: F401 (torch exports with it)
     except ImportError as error:
         raise ImportError('expected the packages of the extra "onnx": pip install "diffae-core[onnx]"') from error
     if torch.__version__ < OLDEST_TORCH:

@@ -14,18 +14,18 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
     """The mean latent of each class: ``(N, latent_dim)`` and labels ``(N,)`` of 0 to C - 1 -> ``(C, latent_dim)``.
 
     Raises:
-        TypeError, ValueError: not such latents or labels, counts that do not match, or a class without an example.
+        TypeError, ValueError: unsuitable latents or labels, counts that do not match, or a class without an example.
     """
     labels = _check_labels(latents, labels)
     missing = (labels.bincount() == 0).nonzero().flatten().tolist()
     if missing:
         found = f"{missing[:5]}{' and others' if len(missing) > 5 else ''}"
-        raise ValueError(f"expected an example of each class, got none of {found}: renumber the labels without them")
+        raise ValueError(f"expected an example of each class, got none of {found}: renumber the labels without gaps")
     return torch.stack([latents[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])
 
 
 def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
-    """The directions in which latents vary most, each as long as their standard deviation along it.
+    """The directions in which latents vary most, each as long as the latents' standard deviation along it.
 
     Args:
         latents: ``(N, latent_dim)``, N above ``count``.
@@ -35,7 +35,7 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
         ``(count, latent_dim)``: adding row k moves a latent by one standard deviation along principal direction k.
 
     Raises:
-        ValueError: more directions asked for than there are.
+        ValueError: ``count`` is larger than the number of directions.
     """
     most = min(len(check_latents(latents)) - 1, latents.shape[1])
     if check_count(count, "count") > most:
@@ -45,32 +45,32 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
 
 
 def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
-    """For each class the direction in which a linear classifier's logit of it rises fastest, one unit long.
+    """For each class, the unit vector along which a linear classifier's logit for that class rises fastest.
 
-    scikit-learn's logistic regression on the latents as they are, which have mean 0 and standard deviation 1: the
-    classifier of the Diffusion Autoencoders paper (arXiv 2111.15640), one weight vector a class.
+    The classifier is that of the Diffusion Autoencoders paper (arXiv 2111.15640), a logistic regression on latents with
+    mean 0 and standard deviation 1 (so scikit-learn gets them as they are). It has one weight vector per class.
 
     Args:
         latents: ``(N, latent_dim)``.
-        labels: ``(N,)`` of 0 to C - 1, two or more of them with an example.
+        labels: ``(N,)`` of 0 to C - 1; two or more classes must have an example.
 
     Returns:
         ``(C, latent_dim)``: move along row k with :func:`edit`. A class without an example has a row of zeros, along
         which nothing moves.
 
     Raises:
-        TypeError, ValueError: not such latents or labels, counts that do not match, or fewer than two classes.
+        TypeError, ValueError: unsuitable latents or labels, counts that do not match, or fewer than two classes.
     """
-    from sklearn.linear_model import LogisticRegression  # when first used: importing the package stays quick
+    from sklearn.linear_model import LogisticRegression  # imported here so that importing the package stays quick
 
     labels = _check_labels(latents, labels)
     classes = labels.unique().cpu()
     check_count(len(classes), "the number of classes with an example", at_least=2)
-    # Regularised so strongly that it keeps to the directions in which digits do vary.
+    # Regularised so strongly that it keeps to the directions in which digits vary.
     probe = LogisticRegression(C=0.4 / len(latents), max_iter=300)
     probe.fit(latents.detach().cpu().numpy(), labels.cpu().numpy())
     weights = torch.from_numpy(probe.coef_).float()
-    weights = torch.cat([-weights, weights]) if len(weights) == 1 else weights  # of two classes it gives one row
+    weights = torch.cat([-weights, weights]) if len(weights) == 1 else weights  # one row for two classes
     directions = weights.new_zeros(int(classes[-1]) + 1, latents.shape[1])
     directions[classes] = normalize(weights, dim=1)
     return directions
@@ -79,7 +79,7 @@ def class_directions(latents: Tensor, labels: Tensor) -> Tensor:
 def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
     """Move latents along a direction: ``latents + strength * sqrt(latent_dim) * direction / |direction|``.
 
-    The direction's own length does not count: at strength s the way is as long as that of ``s * torch.randn_like``,
+    The direction's own length does not matter: at strength s, the move is as long as adding ``s * torch.randn_like``,
     which moves every number by s standard deviations.
 
     Args:
@@ -102,12 +102,12 @@ def lerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
 def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     """The arc from ``a`` (share 0) to ``b`` (share 1): right for noise, which keeps its length and so its variance.
 
-    ``sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b`` with the angle between a and b, of each
-    row of ``(N, ...)`` (DDIM, arXiv 2010.02502, appendix D.5). Where the two are parallel it is the straight line. A
+    ``sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b`` with the angle between a and b, for each
+    row of ``(N, ...)`` (DDIM, arXiv 2010.02502, appendix D.5). Where a and b are parallel, it is the straight line. A
     share ``(S, 1, 1, 1)`` between noises ``(1, 1, 28, 28)`` gives S points on the arc.
 
     Raises:
-        ValueError: ``a`` and ``b`` without a dimension for the batch.
+        ValueError: ``a`` or ``b`` has no batch dimension.
     """
     _check_batch(a, b)
     cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).clamp(-1, 1)
@@ -117,9 +117,9 @@ def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
 
 
 def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) -> Tensor:
-    """Another handwriting: ``cos(angle) z_T + sin(angle) noise``, with random noise at a right angle to z_T, as long.
+    """Another handwriting: ``cos(angle) z_T + sin(angle) noise``, with noise perpendicular to z_T and equally long.
 
-    The length stays, and each angle is one step away from the handwriting: 0 changes nothing, pi / 2 forgets it.
+    The length stays the same. The angle sets how far the handwriting changes: 0 changes nothing, pi / 2 forgets it.
 
     Args:
         z_T: ``(N, latent_dim)``, from :meth:`LatentPrior.invert`.
@@ -127,7 +127,7 @@ def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) ->
         generator: where the noise comes from; the same noise gives an arc of handwritings as the angle grows.
 
     Raises:
-        ValueError: z_T without a dimension for the batch.
+        ValueError: z_T has no batch dimension.
     """
     _check_batch(z_T)
     noise = random_normal(z_T.shape, z_T.device, check_generator(generator))
@@ -143,7 +143,7 @@ def _check_batch(*tensors: Tensor) -> None:
 
 
 def _check_labels(latents: Tensor, labels: Tensor) -> Tensor:
-    """The labels on the latents' device, if there is one whole number from 0 for each latent."""
+    """The labels on the latents' device, after a check that each latent has one, a whole number from 0."""
     check_latents(latents)
     whole = isinstance(labels, Tensor) and labels.numel() and not (labels.is_floating_point() or labels.is_complex())
     classes = int(labels.max()) + 1 if whole else 10

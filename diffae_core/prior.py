@@ -1,4 +1,4 @@
-"""Appendix A1: digits from scratch. A prior samples a latent, the diffusion model the digit that it describes."""
+"""Appendix A1: digits from scratch. A prior samples a latent; the diffusion model decodes it."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from diffae_core.ddim import Denoiser, ddim_invert, ddim_sample, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
 from diffae_core.unet import TimeEmbedding
 
-# The recipe of the shipped prior; docs/recipe.md has what more and fewer epochs do.
+# The recipe of the shipped prior; docs/recipe.md shows what more and fewer epochs do.
 PRIOR = TrainingConfig(epochs=20, batch_size=256, learning_rate=2e-3, ema_decay=0.999)
 DROPPED_LABELS = 0.15  # share of the training labels that are hidden, so that one network is also unconditional
 
@@ -23,30 +23,30 @@ class LatentPrior(Model):
     """A DDIM over latents: noise z_T ``(N, latent_dim)`` <-> latents of digits, of a wanted class or of any.
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of linear
-    layers; each sees its noisy input again beside what the layer before it made, and time and label scale it.
+    layers; each sees the noisy input again beside the previous layer's output, and time and label scale its output.
 
-    At eta 0 it is a map that can be run backwards. ``invert`` finds the noise z_T that the label turns into a latent,
-    and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another digit in
-    the same hand, and ``generate(turn(z_T, angle), labels)`` the same digit in another.
+    At eta 0 the prior is a map that can be run backwards. ``invert`` finds the noise z_T that, with the label, leads to
+    a latent, and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another
+    digit in the same handwriting, and ``generate(turn(z_T, angle), labels)`` is the same digit in another.
 
     The methods share these arguments:
 
-    - ``labels``: a number for all, or ``(N,)``; None hides the label.
-    - ``guidance``: 1 follows the labels as trained, 0 ignores them; more exaggerates what they change, at the cost of
-      variety (classifier-free guidance, arXiv 2207.12598).
+    - ``labels``: one number for all, or ``(N,)``; None hides the label.
+    - ``guidance``: 1 follows the labels as trained, 0 ignores them; values above 1 exaggerate their effect, at the
+      cost of variety (classifier-free guidance, arXiv 2207.12598).
     - ``num_steps``: DDIM steps, uniform; each is cheap here.
     - ``eta``: 0 is deterministic. The fresh noise of eta 1 lets later steps correct what earlier ones got wrong.
     - ``generator``: where all noise comes from.
 
-    They raise a TypeError or ValueError for a wrong shape, label or value, and say what was wanted.
+    The methods raise a TypeError or ValueError for a wrong shape, label or value, and say what was wanted.
 
     Args:
         latent_dim: numbers in a latent.
-        width: numbers that each layer makes.
-        depth: how many such layers.
-        time_embedding_dim: sines and cosines that describe the noise rate; even.
-        num_classes: labels that it can be asked for; 0 for a prior without labels.
-        device: where to live; None chooses CUDA, MPS or the CPU.
+        width: how many numbers each layer outputs.
+        depth: the number of such layers.
+        time_embedding_dim: how many sines and cosines describe the noise rate; even.
+        num_classes: how many labels there are; 0 for a prior without labels.
+        device: where the model lives; None chooses CUDA, MPS or the CPU.
     """
 
     pretrained_file = "latent_prior.pt"
@@ -92,7 +92,7 @@ class LatentPrior(Model):
         return self.head(inputs)
 
     def loss(self, latents: Tensor, times: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-        """Mean squared error of the velocity, ``(N,)``: as :meth:`DiffusionModel.loss`, on latents.
+        """Mean squared error of the velocity, ``(N,)``, as in :meth:`DiffusionModel.loss`, but on latents.
 
         Args:
             latents: ``(N, latent_dim)``.
@@ -130,8 +130,8 @@ class LatentPrior(Model):
 
         Args:
             latents: ``(N, latent_dim)``.
-            labels: theirs; what the label says is not in z_T.
-            num_steps: that of the ``generate`` to come, at guidance 1.
+            labels: those of the latents; z_T does not hold what the label says.
+            num_steps: that of the later ``generate``, at guidance 1.
             corrections: fixed-point iterations for each step.
 
         Returns:
@@ -154,10 +154,10 @@ class LatentPrior(Model):
         eta: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Sample ``n`` latents, ``(n, latent_dim)``: ``generate`` from random z_T, at eta 1 where nothing else is said.
+        """Sample ``n`` latents, ``(n, latent_dim)``: ``generate`` from random z_T, by default at eta 1.
 
-        Here None as ``labels`` takes every class equally often, at random, which gives better digits than a hidden
-        label (guidance 0; docs/results.md has both). For the other arguments see the class.
+        Here ``labels=None`` picks a random class for each latent, all equally likely, which gives better digits than a
+        hidden label (guidance 0; docs/results.md has both). For the other arguments see the class.
         """
         check_count(n, "n")
         z_T = random_normal((n, self.latent_dim), self.device, check_generator(generator))
@@ -178,7 +178,7 @@ class LatentPrior(Model):
         eta: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Bring latents back to those that digits have: add noise up to ``diffusion_time``, and denoise with the prior.
+        """Bring latents back among those of real digits: add noise up to ``diffusion_time`` and denoise with the prior.
 
         This is SDEdit (arXiv 2108.01073) on latents: for a half-way point, an edit, or a latent from elsewhere. What
         the noise covers is generated again, so the later the time, the more of the digit itself is lost.
@@ -199,7 +199,7 @@ class LatentPrior(Model):
         return self._sample(noisy, step_times(num_steps, start=time), labels, guidance, eta, generator)
 
     def _denoiser(self, count: int, labels: int | Tensor | None, guidance: float = 1.0) -> Denoiser:
-        """A denoiser for the sampler that follows ``labels``."""
+        """A denoiser that follows ``labels``, for the sampler."""
         guidance = check_number(guidance, "guidance", 0, 100)
         hidden = torch.full((count,), self.num_classes, device=self.device)
         if labels is None:
@@ -232,23 +232,23 @@ def train_latent_prior(
     autoencoder: SimpleAutoencoder,
     config: TrainingConfig = PRIOR,
 ) -> Training:
-    """A run that teaches the prior which latents digits have, and those of each class.
+    """A run that teaches the prior which latents digits have, and which of these belong to each class.
 
     Args:
-        prior: the prior to train. One with ``num_classes`` learns the digits' labels, and hides 15% of them.
+        prior: the prior to train. With ``num_classes`` above 0 it learns the labels, 15% of which are hidden.
         digits: the training digits.
         autoencoder: trained; it encodes the digits once.
         config: how to train.
 
     Raises:
-        TypeError, ValueError: no digits, other latents than the prior takes, or labels outside its classes.
+        TypeError, ValueError: anything but digits, latents that the prior does not take, or labels outside its classes.
     """
     latents, labels = autoencoder.encode_dataset(check_digits(digits, autoencoder.image_size)).tensors
     latents = check_latents(latents, prior.latent_dim).to(prior.device)
     if prior.num_classes:
         check_labels(labels, len(labels), prior.num_classes)
     else:
-        labels = torch.zeros_like(labels)  # the only label there is: none
+        labels = torch.zeros_like(labels)  # a prior without classes has one label, 0: none
     latents_from = encoder_fingerprint(autoencoder)
     data = f"{fingerprint(digits.pixels, digits.labels)}, encoder {latents_from}"
 

@@ -24,7 +24,7 @@ from diffae_core.base.validation import (
     check_values,
 )
 
-# The recipe of a last layer. The ELBO's KL term already draws the weights to their prior, so no weight decay.
+# The recipe of a last layer, without weight decay: the ELBO's KL term already pulls the weights towards their prior.
 HEAD = TrainingConfig(epochs=15, batch_size=256, learning_rate=1e-2, weight_decay=0)
 
 
@@ -32,7 +32,7 @@ class BayesianLastLayer(Model):
     """A linear classifier of latents that knows its weights only roughly: each is a Gaussian, N(mean, std^2).
 
     Mean-field variational inference (Blundell et al. 2015, arXiv 1505.05424). The prior of each weight is
-    N(0, prior_sigma^2); training keeps a weight's Gaussian as near to it as the data allow.
+    N(0, prior_sigma^2); training keeps a weight's Gaussian as near to the prior as the data allow.
 
     Args:
         backbone: images -> latents, such as ``autoencoder.encoder``. It gets no gradient here, and so stays as it is.
@@ -53,15 +53,15 @@ class BayesianLastLayer(Model):
         self.to(next((parameter.device for parameter in backbone.parameters()), None))
 
     def train(self, mode: bool = True) -> Self:
-        """Set the head's own mode; the backbone keeps the one that it has."""
+        """Set the head's own mode; the backbone keeps its mode."""
         self.training = mode
         return self
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Load a head that was saved on the same backbone; as :meth:`Model.load_checkpoint`.
+        """Load a head that was saved on the same backbone, as :meth:`Model.load_checkpoint` does.
 
         Raises:
-            FileNotFoundError, ValueError: as there; also a ValueError for a head of another backbone.
+            FileNotFoundError, ValueError: as there, and a ValueError for a head of another backbone.
         """
         backbone = copy.deepcopy(self.backbone.state_dict())
         super().load_checkpoint(path)
@@ -95,10 +95,10 @@ class BayesianLastLayer(Model):
     def sample_predict_z(self, z: Tensor, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
         """Class probabilities ``(S, N, num_classes)`` of latents ``(N, latent_dim)`` under S samples of the weights.
 
-        Differentiable. A generator that is seeded alike gives the same weights.
+        The result is differentiable. Generators with the same seed give the same weights.
 
         Raises:
-            TypeError, ValueError: not such latents, or no whole number of samples.
+            TypeError, ValueError: unsuitable latents, or an invalid ``num_samples``.
         """
         z = check_latents(z, self.latent_dim).to(self.device)
         count = check_count(num_samples, "num_samples")
@@ -114,7 +114,7 @@ class BayesianLastLayer(Model):
         """Class probabilities ``(S, N, num_classes)`` of images ``(N, 1, 28, 28)`` in [0, 1], through the backbone.
 
         Raises:
-            TypeError, ValueError: no tensor, images that the backbone does not take, or no whole number of samples.
+            TypeError, ValueError: not a tensor, images that the backbone does not take, or an invalid ``num_samples``.
         """
         check_tensor(images, "expected images (N, 1, 28, 28) as a tensor, got")
         try:
@@ -133,7 +133,7 @@ def train_last_layer(
     """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
 
     Raises:
-        TypeError, ValueError: another kind of head, or not latents ``(N, latent_dim)`` and labels ``(N,)``.
+        TypeError, ValueError: another kind of head, or features that are not latents ``(N, latent_dim)`` and labels.
     """
     if not isinstance(head, BayesianLastLayer):
         hint = "train another head in a loop of your own, on encode_dataset's tensors"
@@ -156,21 +156,21 @@ class Entropies(NamedTuple):
     """What makes a prediction uncertain, each ``(N,)`` in nats; total = aleatoric + epistemic."""
 
     total: Tensor  # entropy of the mean prediction
-    aleatoric: Tensor  # mean entropy of the single predictions: what every sample of the weights leaves open
+    aleatoric: Tensor  # mean entropy of the individual predictions: what every sample of the weights leaves open
     epistemic: Tensor  # the rest, their disagreement: 0 where all samples predict the same
 
 
 def decompose_entropy(probabilities: Tensor) -> Entropies:
     """Split the uncertainty of sampled predictions (Depeweg et al. 2018, arXiv 1710.07283).
 
-    ``H[mean_s p_s] = mean_s H[p_s] + the rest``: total = aleatoric + epistemic. The rest is the mutual information of
-    prediction and weights.
+    ``H[mean_s p_s] = mean_s H[p_s] + the rest``: total = aleatoric + epistemic. The rest is the mutual
+    information between prediction and weights.
 
     Args:
         probabilities: ``(S, N, C)``, each row summing to 1.
 
     Raises:
-        ValueError: another shape, or rows that are no probabilities.
+        ValueError: another shape, or rows that are not probabilities.
     """
     check_tensor(probabilities, "expected probabilities (S, N, C), got")
     if probabilities.ndim != 3 or len(probabilities) == 0:
@@ -200,24 +200,24 @@ def clue(
     decoder: Callable[[Tensor], Tensor] | None = None,
     keep_path: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Change latents until the classifier is certain of them, and as little as that takes.
+    """Change latents just enough for the classifier to become certain of them.
 
     Counterfactual Latent Uncertainty Explanations (Antoran et al. 2021, arXiv 2006.06848): Adam on z lowers
 
     ``total entropy of the prediction + distance_weight * distance from z0``
 
-    for each latent by itself, all at once. Predictions must not be random from call to call, or the target would move.
+    for each latent by itself, in one batch. Predictions must not vary randomly between calls, or the target would move.
 
     Args:
-        z0: ``(N, latent_dim)``, where to begin.
-        predict: latents -> probabilities or logits (those of z0 tell which), ``(N, C)`` or of S samples ``(S, N, C)``:
-            a :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that give
+        z0: ``(N, latent_dim)``, the latents to start from.
+        predict: latents -> probabilities or logits (those of z0 show which), ``(N, C)`` or of S samples ``(S, N, C)``:
+            a :class:`BayesianLastLayer`, or any other. In the paper it classifies the decoded image; for that, pass
             ``lambda z: head(autoencoder.encode(autoencoder.decode(z)))``.
         distance: "l2" or "l1", between latents.
         distance_weight: nats that one unit of distance must save, 0 or more: a number or ``(N,)``, one for each latent.
         num_steps, learning_rate: of Adam.
         decoder: latents -> images, such as ``autoencoder.decode``. With one, the distance is L1 between images,
-            summed over pixels, in place of that between latents.
+            summed over pixels, instead of a distance between latents.
         keep_path: whether the history holds the latents too: 800 bytes for each of ``latent_dim`` numbers at 200 steps.
 
     Returns:
@@ -225,7 +225,7 @@ def clue(
         "distance", each ``(S + 1, N)``, and "latents" ``(S + 1, N, latent_dim)``.
 
     Raises:
-        TypeError, ValueError: not such latents, settings or predictions, or no gradients through what was given.
+        TypeError, ValueError: unsuitable latents, settings or predictions, or a function that stops gradients.
     """
     check_choice(distance, "distance", ("l1", "l2"))
     check_number(learning_rate, "learning_rate", 1e-9, 1e3)
@@ -267,16 +267,16 @@ def _check_predictions(predictions: Tensor, count: int) -> Tensor:
     if predictions.ndim not in (2, 3) or predictions.shape[-2] != count:
         raise ValueError(f"{wanted} {tuple(predictions.shape)}")
     if predictions.shape[-1] < 2:
-        hint = "of one probability p give both, torch.cat([1 - p, p], dim=-1)"
+        hint = "instead of one probability p, give both, torch.cat([1 - p, p], dim=-1)"
         raise ValueError(f"{wanted} {tuple(predictions.shape)}: {hint}")
     return (predictions[None] if predictions.ndim == 2 else predictions).float()
 
 
 def _check_gradient(values: Tensor, z: Tensor, name: str) -> None:
-    """Refuse what gives the latents no gradient."""
+    """Refuse values from which no gradient reaches the latents."""
     gradient = None
     if values.requires_grad:
         (gradient,) = torch.autograd.grad(values.sum().to(z.device), z, retain_graph=True, allow_unused=True)
     if gradient is None:
-        hint = "use no no_grad and no detach in it, nor denoise_with_latent and other methods that stop gradients"
-        raise ValueError(f"expected a {name} through which gradients come to the latents, got none: {hint}")
+        hint = "do not use no_grad, detach or methods that stop gradients, such as denoise_with_latent"
+        raise ValueError(f"expected a {name} through which gradients reach the latents, got none: {hint}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffae_core.base.validation import check_count
 
-UNKNOWN = -1.0  # in place of a latent noise that the network is not told
+UNKNOWN = -1.0  # stands for a latent_noise that is not given
 
 
 class TimeEmbedding(nn.Module):
@@ -51,15 +51,15 @@ class ConditionalUNet(nn.Module):
 
     The image is rearranged by space-to-depth first: ``(1, 28, 28)`` becomes ``(4, 14, 14)``, a quarter of the work for
     the same image. The latent enters twice: as a map beside that image, which says *where* the ink goes, and together
-    with the noise rate in every block, as scale and shift. Skips are added, so that the way up is as wide as the way
-    down.
+    with the noise rate in every block, as scale and shift. Skip connections are added, not concatenated, so that the
+    way up is as wide as the way down.
 
     Args:
-        time_embedding_dim: sines and cosines that describe the noise rate; even.
-        feature_embedding_dim: numbers that the latent becomes for each 4x4 patch of the image, and for the blocks;
+        time_embedding_dim: how many sines and cosines describe the noise rate; even.
+        feature_embedding_dim: how many numbers the latent becomes for each 4x4 patch of the image, and for the blocks;
             a multiple of 4.
         widths: channels at each resolution, finest first.
-        block_depth: residual blocks at each resolution, going down and again coming up.
+        block_depth: residual blocks at each resolution, on the way down and again on the way up.
         latent_dim: numbers in a latent.
         image_size: height and width of the image; a multiple of 4.
 
@@ -127,8 +127,8 @@ class ConditionalUNet(nn.Module):
         Args:
             x: x_t, ``(N, 1, H, W)``.
             noise_rate: of x_t, ``(N,)``.
-            latents: ``(N, latent_dim)``, or what :meth:`read` made of them.
-            latent_noise: standard deviation of the noise in the latents, ``(N,)``; UNKNOWN (-1) where it is not told.
+            latents: ``(N, latent_dim)``, or what :meth:`read` returned for them.
+            latent_noise: standard deviation of the noise in the latents, ``(N,)``; UNKNOWN (-1) where not given.
         """
         if len(x) == 0:  # pixel_unshuffle takes no empty batch
             return x

@@ -349,7 +349,7 @@ def test_models_of_other_sizes_are_not_trained_together(small_model, sample):
     other = core.SimpleAutoencoder(8, device="cpu")
     with pytest.raises(ValueError, match=r"expected latents \(N, 16\).*got \(16, 8\)"):
         core.train_diffusion(small_model, sample.spaced(16), other)
-    with pytest.raises(ValueError, match="one latent_dim, got 8 and 16"):
+    with pytest.raises(ValueError, match="the same latent_dim, got 8 and 16"):
         core.train_jointly(small_model, sample.spaced(16), other)
     with pytest.raises(ValueError, match="expected max_latent_noise to be a number"):
         core.train_diffusion(

@@ -250,15 +250,15 @@ def test_clue_refuses_what_it_cannot_do(small_head):
         core.clue(z, small_head, distance_weight=torch.ones(3))
     with pytest.raises(ValueError, match="expected latents"):
         core.clue(z[:, :5], small_head)
-    with pytest.raises(ValueError, match="expected a classifier through which gradients come to the latents"):
+    with pytest.raises(ValueError, match="expected a classifier through which gradients reach the latents"):
         core.clue(z, torch.no_grad()(small_head.forward))
-    with pytest.raises(ValueError, match="expected a classifier through which gradients come"):
+    with pytest.raises(ValueError, match="expected a classifier through which gradients reach"):
         core.clue(z, lambda z: small_head(z.detach()) * torch.ones(1, requires_grad=True))
-    with pytest.raises(ValueError, match="expected a decoder through which gradients come"):
+    with pytest.raises(ValueError, match="expected a decoder through which gradients reach"):
         core.clue(z, small_head, decoder=lambda z: torch.zeros(2, 1, 28, 28))
     with pytest.raises(TypeError, match="expected predictions"):
         core.clue(z, lambda z: z.tolist())
-    with pytest.raises(ValueError, match="got \\(2, 1\\): of one probability p give both"):
+    with pytest.raises(ValueError, match="got \\(2, 1\\): instead of one probability p, give both"):
         core.clue(z, lambda z: z[:, :1].sigmoid())
 
 
