@@ -4,15 +4,12 @@ import asyncio
 import contextlib
 import functools
 import html
-import itertools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import ClassVar
 
 import anywidget
 import ipywidgets as w
 from IPython import get_ipython
-from PIL import Image
 
 from diffae_core.panels.controls import HERE, field, line, player
 
@@ -80,12 +77,8 @@ class Panel(w.VBox):
         """What stands in the panel, from top to bottom."""
         fields = [line(field(self.controls[name]) for name in row) for row in rows]
         play = [] if played is None else [player(self.controls[played])]
-        buttons = line([*play, self.reset_button, *self.extra_buttons()])
+        buttons = line([*play, self.reset_button])
         return [*fields, buttons, self.image]
-
-    def extra_buttons(self) -> list[w.Widget]:
-        """Buttons beside Reset."""
-        return []
 
     def draw(self, preview: bool, **state) -> bytes:
         """The PNG for a state: the same bytes each time. ``preview`` asks for a quick one."""
@@ -182,24 +175,3 @@ def close_all(widget: w.Widget) -> None:
             if isinstance(part, w.Widget):
                 close_all(part)
     widget.close()
-
-
-def new_path(folder: Path, name: str) -> Path:
-    """The first free path; ``{}`` in the name becomes a number from 1 on."""
-    paths = (folder / name.format(f"{number:03d}") for number in itertools.count(1))
-    return next(path for path in paths if not path.exists())
-
-
-def on_page(picture: Image.Image, width: int) -> Image.Image:
-    """A picture on white paper of a fixed width, so that nothing jumps when fewer tiles are shown."""
-    page = Image.new(picture.mode, (max(width, picture.width), picture.height), "white")
-    page.paste(picture)
-    return page
-
-
-def beside(left: Image.Image, right: Image.Image) -> Image.Image:
-    """One picture to the left of another, on white, with a little room between them."""
-    picture = Image.new(left.mode, (left.width + 12 + right.width, max(left.height, right.height)), "white")
-    picture.paste(left, (0, 0))
-    picture.paste(right, (left.width + 12, 0))
-    return picture

@@ -2,6 +2,7 @@
 
 import ipywidgets as w
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
@@ -9,7 +10,7 @@ from diffae_core.base.devices import seeded
 from diffae_core.base.plotting import labelled_picture, png_bytes, stack
 from diffae_core.data.digits import Digits
 from diffae_core.diffusion import DiffusionModel, to_pixels
-from diffae_core.panels.base import Panel, on_page
+from diffae_core.panels.base import Panel
 from diffae_core.panels.controls import Another, digit_choice, slider, zoom_for
 
 SHOWN = 8  # steps in the strip
@@ -55,3 +56,10 @@ class FilmstripPanel(Panel):
         large = labelled_picture({f"step {now + 1} of {steps}": pair}, ("x_t", "predicted x_0"), zoom_for(clean, 140))
         full_width = strip.width + (SHOWN - len(shown)) * zoom * (clean.shape[-1] + 2)
         return png_bytes(on_page(stack(strip, large), full_width))
+
+
+def on_page(picture: Image.Image, width: int) -> Image.Image:
+    """A picture on white paper of a fixed width, so that nothing jumps when fewer tiles are shown."""
+    page = Image.new(picture.mode, (max(width, picture.width), picture.height), "white")
+    page.paste(picture)
+    return page

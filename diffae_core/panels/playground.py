@@ -2,11 +2,13 @@
 
 import functools
 import html
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 import ipywidgets as w
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffae_core.autoencoder import SimpleAutoencoder
@@ -18,7 +20,7 @@ from diffae_core.demo import GUIDANCE
 from diffae_core.diffusion import NUM_STEPS, DiffusionModel, to_pixels
 from diffae_core.evaluation.classifier import DigitClassifier
 from diffae_core.latents import class_directions, edit, turn
-from diffae_core.panels.base import PREVIEW_STEPS, PRIOR_PREVIEW, beside, new_path
+from diffae_core.panels.base import PREVIEW_STEPS, PRIOR_PREVIEW
 from diffae_core.panels.controls import Another, PictureChoice, choice, digit_choice, line, slider, zoom_for
 from diffae_core.panels.own_digits import UNKNOWN, OwnDigitsPanel, fitting_classifier, known
 from diffae_core.prior import LatentPrior
@@ -241,3 +243,17 @@ class Playground(OwnDigitsPanel):
         code = self.python_call()
         self.browser.send({"copy": code})
         self.message.value = f"On the clipboard, where the browser allows it:<pre>{html.escape(code)}</pre>"
+
+
+def new_path(folder: Path, name: str) -> Path:
+    """The first free path; ``{}`` in the name becomes a number from 1 on."""
+    paths = (folder / name.format(f"{number:03d}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """One picture to the left of another, on white, with a little room between them."""
+    picture = Image.new(left.mode, (left.width + 12 + right.width, max(left.height, right.height)), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width + 12, 0))
+    return picture
