@@ -33,11 +33,15 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether to train in bfloat16 on ``device``: where CUDA or the CPU has it built in. Elsewhere it is slower."""
+    """Whether to train in bfloat16 on ``device``: where CUDA or the CPU has it built in. Elsewhere it is slower.
+
+    It was slower, too, on a processor with Intel's AMX (docs/performance.md).
+    """
     if device.type == "cpu":
         if not hasattr(torch.cpu, "get_capabilities"):  # older versions of torch cannot tell
             return False
-        return torch.cpu.get_capabilities().get("avx512_bf16", False)
+        has = torch.cpu.get_capabilities()
+        return has.get("avx512_bf16", False) and not has.get("amx_bf16", False)
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

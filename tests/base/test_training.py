@@ -222,11 +222,13 @@ def test_bad_settings(bad):
 def test_bfloat16_is_used_where_it_is_wanted_or_built_in(digits, monkeypatch):
     """Its losses differ from float32's, by as little as its rounding."""
     losses = {}
-    for bfloat16, built_in in ((False, True), (True, False), (None, True), (None, False)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": built_in}, raising=False)  # noqa: B023
+    for bfloat16, built_in in ((False, True), (True, False), (None, True), (None, False), (None, "with AMX")):
+        capabilities = {"avx512_bf16": bool(built_in), "amx_bf16": built_in == "with AMX"}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)  # noqa: B023
         config = core.TrainingConfig(epochs=2, batch_size=16, seed=3, bfloat16=bfloat16)
         losses[bfloat16, built_in] = [record.loss for record in diffusion_run(digits, config)]
     assert losses[None, True] == losses[True, False] != losses[None, False] == losses[False, True]
+    assert losses[None, "with AMX"] == losses[None, False]
     assert max(abs(a - b) for a, b in zip(losses[None, True], losses[None, False])) < 0.05
 
 
