@@ -63,6 +63,7 @@ export function drawingCanvas(strokes, changed) {
     draw(canvas, strokes);
     changed(structuredClone(strokes), ended);
   }
+  const can_begin = () => !erase || strokes.length > 0; // on an empty canvas there is nothing to rub out
   function begin(point) {
     past.push(strokes);
     strokes = [...strokes, { erase, points: [point] }];
@@ -72,7 +73,7 @@ export function drawingCanvas(strokes, changed) {
     return [(event.clientX - left) / width, (event.clientY - top) / height].map((x) => Math.round(x * 1000) / 1000);
   }
   canvas.onpointerdown = (event) => {
-    if (event.button !== 0 || pointer !== null || (erase && !strokes.length)) return;
+    if (event.button !== 0 || pointer !== null || !can_begin()) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     pointer = event.pointerId;
@@ -96,7 +97,7 @@ export function drawingCanvas(strokes, changed) {
     if (!moved && event.key !== " ") return;
     event.preventDefault();
     if (moved) at = at.map((x, axis) => Math.min(1, Math.max(0, x + moved[axis])));
-    else down = !down;
+    else down = !down && can_begin();
     if (down && moved) strokes.at(-1).points.push(at);
     if (down && !moved) begin(at);
     if (down || !moved) show(strokes, !down);

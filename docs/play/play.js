@@ -57,7 +57,7 @@ function show_state() {
   for (const output of document.querySelectorAll("output")) output.value = $(`#${output.htmlFor}`).value;
   const kind = state.digit[0];
   $("#origin").textContent = state.angle || state.as !== null ? "Now" : ORIGINS[kind];
-  $("#hint").textContent = kind === "d" ? "The digit is from the link. Draw another." : "any digit, 0 to 9";
+  $("#hint").textContent = kind === "d" ? "another digit, 0 to 9" : "any digit, 0 to 9";
   $("#angle").setAttribute("aria-valuetext", `${Math.round((100 * state.angle) / 1.57)}% of the way to another hand`);
   $("#whose").textContent = state.angle ? "in another handwriting" : "in the same handwriting";
 }
