@@ -234,7 +234,7 @@ def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) 
 
 
 def relabelled(
-    prior, z: Tensor, labels: Tensor, wanted: Tensor, guidance=1.0, steps=50, start=1.0, until=1.0
+    prior, z: Tensor, labels: Tensor, wanted: Tensor, guidance=1.0, steps=20, start=1.0, until=1.0
 ) -> Tensor:
     """Latents inverted with their labels up to time ``start``, generated with others; guided below time ``until``."""
 
@@ -268,17 +268,17 @@ def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: 
         return prior.refine(moved, time, labels=wanted, guidance=guidance, generator=core.seeded(3))
 
     def nudged(strength: float) -> Tensor:
-        return relabelled(prior, core.edit(z, directions[wanted], strength), labels, wanted, 1.5)
+        return relabelled(prior, core.edit(z, directions[wanted], strength), labels, wanted, core.demo.GUIDANCE)
 
     ways: dict[str, Callable[[], Tensor]] = {
-        **{f"guidance {guidance:g}": partial(move, guidance) for guidance in (1.0, 1.25, 1.5, 2.0, 3.0)},
-        "guidance 1.5, 20 steps": partial(move, 1.5, 20),
-        "guidance 1.5, 100 steps": partial(move, 1.5, 100),
-        "guidance 1.5, inverted to t = 0.9": partial(move, 1.5, start=0.9),
+        **{f"guidance {guidance:g}": partial(move, guidance) for guidance in (1.0, 1.5, 1.75, 2.0, 3.0)},
+        "guidance 2, 10 steps": partial(move, 2.0, 10),
+        "guidance 1.5, 50 steps": partial(move, 1.5, 50),
+        "guidance 1.75, inverted to t = 0.9": partial(move, 1.75, start=0.9),
         "guidance 2, inverted to t = 0.8": partial(move, 2.0, start=0.8),
         "guidance 2 below t = 0.5": partial(move, 2.0, until=0.5),
         "guidance 2 below t = 0.8": partial(move, 2.0, until=0.8),
-        "guidance 1.5, edited by 0.5 before": partial(nudged, 0.5),
+        "guidance 1.75, edited by 0.5 before": partial(nudged, 0.5),
         "edited by 1.5, refined at 0.6 (the paper's way)": partial(edited, 1.5, 0.6),
         "edited by 1, refined at 0.45, guidance 2.5": partial(edited, 1.0, 0.45, 2.5),
     }
@@ -301,7 +301,7 @@ def decoding(count: int) -> None:
     z, labels = autoencoder.encode_dataset(digits).tensors
     directions = core.class_directions(*autoencoder.encode_dataset(train.subset(slice(0, 10_000))).tensors)
     noisy = z + 2 * torch.randn(z.shape, generator=core.seeded(5))
-    relabelled_z = prior.generate(prior.invert(z, labels), (labels + 1) % 10, guidance=1.5)
+    relabelled_z = prior.generate(prior.invert(z, labels), (labels + 1) % 10, guidance=core.demo.GUIDANCE)
     sets = {"exact": z, "+ 2 std": noisy, "another label": relabelled_z}
     sets |= {"from the prior": prior.sample_latents(count, generator=core.seeded(6))}
     tables = {"steps": grid_of_steps(reference, model, sets)}

@@ -185,7 +185,7 @@ def train_autoencoder(
 
 
 def mix_latents(latents: Tensor, mixed_share: float, generator: torch.Generator) -> Tensor:
-    """Move a share of a batch's latents towards the one before it, by up to half of the way (uniform in [0, 1/2]).
+    """Move a share of a batch's latents, each towards the one before it, by up to half of the way (uniform).
 
     So training shows what lies between digits: half-way between a and b, the target is a as often as b.
     """

@@ -238,7 +238,7 @@ class DiffusionModel(Model):
             latents: ``(N, latent_dim)``.
             times: ``(N,)`` in [0, 1].
             noise: standard normal, of the images' shape.
-            latent_noise: the amount ``s`` that the U-Net is told, ``(N,)``; -1 means "unknown", None does for all.
+            latent_noise: the amount ``s`` that the U-Net is told, ``(N,)``; -1: unknown. None: unknown for all.
         """
         clean = 2 * images - 1
         rates = self.schedule.rates(times, ndim=4)

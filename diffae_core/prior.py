@@ -111,7 +111,7 @@ class LatentPrior(Model):
         labels: int | Tensor | None = None,
         *,
         guidance: float = 1.0,
-        num_steps: int = 50,
+        num_steps: int = 20,
         eta: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -124,7 +124,7 @@ class LatentPrior(Model):
 
     @torch.no_grad()
     def invert(
-        self, latents: Tensor, labels: int | Tensor | None = None, *, num_steps: int = 50, corrections: int = 1
+        self, latents: Tensor, labels: int | Tensor | None = None, *, num_steps: int = 20, corrections: int = 1
     ) -> Tensor:
         """The noise z_T from which ``generate`` with these labels gives these latents again (:func:`ddim_invert`).
 
@@ -211,11 +211,12 @@ class LatentPrior(Model):
 
         def denoiser(x_t: Tensor, times: Tensor, _: None) -> tuple[Tensor, Tensor]:
             rates = self.schedule.rates(times, ndim=2)
-            v = self(x_t, rates[1].flatten(), labels)
-            if labels is not hidden and guidance != 1:  # classifier-free guidance, arXiv 2207.12598
-                unconditional = self(x_t, rates[1].flatten(), hidden)
-                v = unconditional + guidance * (v - unconditional)
-            return from_velocity(x_t, v, *rates)
+            if labels is hidden or guidance == 1:
+                return from_velocity(x_t, self(x_t, rates[1].flatten(), labels), *rates)
+            # classifier-free guidance, arXiv 2207.12598: with the labels and without, as one batch
+            both = self(x_t.repeat(2, 1), rates[1].flatten().repeat(2), torch.cat([labels, hidden]))
+            conditional, unconditional = both.chunk(2)
+            return from_velocity(x_t, unconditional + guidance * (conditional - unconditional), *rates)
 
         return denoiser
 

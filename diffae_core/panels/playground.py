@@ -140,26 +140,30 @@ class Playground(OwnDigitsPanel):
         """The inverted noise of a digit: with its own latent it leads back to the digit."""
         return self.model.invert(self.images[[digit]], self.latents[[digit]]).cpu()
 
-    def z_T(self, digit: int, own: int) -> Tensor:
+    def z_T(self, digit: int, own: int, preview: bool = False) -> Tensor:
         """The handwriting of a digit, whose class is ``own``."""
-        return self.prior.invert(self.latents[[digit]], known(own))
+        return self.prior.invert(self.latents[[digit]], known(own), **PRIOR_PREVIEW if preview else {})
 
-    def hands(self, digit: int, own: int, angle: float, hand: int, preview: bool = False) -> Tensor:
-        """The digit's latent as each class, its handwriting turned, ``(C, latent_dim)``; without classes C is 1."""
+    def hands(
+        self, digit: int, own: int, angle: float, hand: int, labels: tuple[int, ...], preview: bool = False
+    ) -> Tensor:
+        """The digit's latent as each of these classes, its handwriting turned, ``(len(labels), latent_dim)``."""
         settings = PRIOR_PREVIEW if preview else {}
-        z_T = self.z_T(digit, own)
+        z_T = self.z_T(digit, own, preview)
         z_T = turn(z_T, angle, seeded(hand)) if angle else z_T
-        itself = self.prior.generate(z_T, known(own), **settings).cpu()
-        if not self.classes:
-            return itself
-        labels = torch.tensor(self.classes)
-        others = self.prior.generate(z_T.expand(len(labels), -1), labels, guidance=GUIDANCE, **settings).cpu()
-        return torch.where(labels[:, None] == own, itself, others)
+        others = [label for label in labels if label != own]
+        latents = {own: self.prior.generate(z_T, known(own), **settings)} if own in labels else {}
+        if others:
+            shown = self.prior.generate(
+                z_T.expand(len(others), -1), torch.tensor(others), guidance=GUIDANCE, **settings
+            )
+            latents |= dict(zip(others, shown.split(1)))
+        return torch.cat([latents[label] for label in labels]).cpu()
 
     def row(self, digit: int, own: int, angle: float, hand: int, seed: int) -> Tensor:
         """The digit as each class, ``(C, 1, H, W)``, from the same x_T."""
         x_T = torch.randn(1, *self.images.shape[1:], generator=seeded(seed))
-        return self.model.generate(self.hands(digit, own, angle, hand), x_T=x_T).cpu()
+        return self.model.generate(self.hands(digit, own, angle, hand, tuple(self.classes)), x_T=x_T).cpu()
 
     @functools.cached_property
     def directions(self) -> Tensor:
@@ -176,8 +180,8 @@ class Playground(OwnDigitsPanel):
         """The changed latent of a state, ``(1, latent_dim)``."""
         latent = self.latents[[digit]]
         if self.prior:
-            index = self.classes.index(label) if self.classes else 0
-            latent = self.hands(digit, own, angle, hand, preview)[[index]]
+            labels = (label,) if preview or not self.classes else tuple(self.classes)
+            latent = self.hands(digit, own, angle, hand, labels, preview)[[labels.index(label)]]
         if strength:
             latent = edit(latent, self.direction(direction, seed), strength)
         if refine and self.prior:

@@ -8,7 +8,7 @@ const NAMES = ["encoder", "classifier", "unet", "prior"];
 const SURE = 0.9; // probability from which the classifier counts as sure
 const NO_LABEL = 10; // hides the label from the prior
 const NOT_GIVEN = -1; // latent_noise: the network judges by itself
-const PRIOR_TIMES = step_times(50);
+const PRIOR_TIMES = step_times(20);
 
 // Load all files; `progress` is called with the share that has arrived, `before` ahead of each evaluation.
 export async function load_models(progress = () => {}, before = async () => {}) {
@@ -99,8 +99,8 @@ export class Models {
   }
 
   // The latents of these labels in the handwritings z_T.
-  latents(z_T, labels, guidance, times = PRIOR_TIMES) {
-    return ddim_sample(this.latent_denoiser(labels, guidance), z_T, times);
+  latents(z_T, labels, guidance) {
+    return ddim_sample(this.latent_denoiser(labels, guidance), z_T, PRIOR_TIMES);
   }
 
   // The digits that latents describe, all from the same x_T; one yield per step: { x_t, x_0 }, in [-1, 1] plus noise.

@@ -5,8 +5,7 @@ import { ddim_sample, lerp, seeded, slerp, step_times, turn } from "./sampler.js
 
 const STEPS = 5; // DDIM steps of a digit, of quadratic spacing
 const QUICK_STEPS = 3; // while a slider moves
-const QUICK_TIMES = step_times(12); // of the prior, while a slider moves; otherwise it takes 50 steps
-const GUIDANCE = 1.5; // towards a label that is not the digit's own
+const GUIDANCE = 1.75; // towards a label that is not the digit's own
 const LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 const FRAMES = 13; // of the way between two digits
 
@@ -63,10 +62,9 @@ async function last_picture(z) {
 const guidance_of = (digit, labels) => labels.map((label) => (label === digit.label ? digit.guidance : GUIDANCE));
 
 // The digit's hand, turned towards another, and the latents of all ten labels in it.
-async function find_hand({ hand, angle, quick }, digit) {
+async function find_hand({ hand, angle }, digit) {
   const z_T = angle ? turn(digit.z_T, angle, noise_of(hand, LATENT_DIM)) : digit.z_T;
-  const times = quick ? QUICK_TIMES : undefined;
-  const latents = await models.latents(repeat(z_T, 10), LABELS, guidance_of(digit, LABELS), times);
+  const latents = await models.latents(repeat(z_T, 10), LABELS, guidance_of(digit, LABELS));
   return { z_T, latents: split(latents, LATENT_DIM) };
 }
 
