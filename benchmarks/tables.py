@@ -311,6 +311,7 @@ def goals(bench: Bench) -> list[tuple]:
     z, middle = bench.encode(real), partial(half_way, bench)
     noise, sample = torch.randn(z.shape, generator=core.seeded(1)), bench.prior.sample_latents
     digits = real_values(bench, some)["precision"]  # what real digits have
+    others, distance = bench.other_real(full), {"FD ratio": (None, None)}
     copies = {"accuracy, %": (99.4, 99.6), "MSE": (0.0033, 0.002)}
     uniform = {"num_steps": 20, "spacing": "uniform"}
 
@@ -371,6 +372,12 @@ def goals(bench: Bench) -> list[tuple]:
         ("from the prior, label hidden", lambda: free(some, labels=0, guidance=0.0), close()),
         ("from the prior, any class", lambda: free(some), close(1.5, 1.0, None, None)),
         ("from the prior, any class", lambda: free(full), {"FD ratio": (2.75, 1.3)}),
+        ("from the prior, the labels of the other real digits", lambda: free(full, labels=others.labels), distance),
+        (
+            "the other real digits, decoded from their latents",
+            lambda: decoded(bench.encode(others), count=full),
+            distance,
+        ),
         (
             "of a wanted class, guidance 1.5",
             of_a_class,
