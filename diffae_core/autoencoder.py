@@ -64,7 +64,7 @@ class SimpleAutoencoder(Model):
             nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1),  # (N, 1, 28, 28)
             nn.Sigmoid(),
         )
-        nn.init.constant_(self.decoder[-2].bias, -2.0)  # start from nearly empty paper: most of a digit is
+        nn.init.constant_(self.decoder[-2].bias, -2.0)  # start from nearly empty paper: most of a picture is empty
         self.to(choose_device(device))
 
     def encode(self, images: Tensor) -> Tensor:
