@@ -120,6 +120,8 @@ class BayesianLastLayer(Model):
         try:
             with torch.no_grad(), in_eval_mode(self.backbone):
                 z = self.backbone(images.to(self.device)).float()
+        except torch.OutOfMemoryError:  # a RuntimeError, too, but not the images' fault
+            raise
         except RuntimeError as error:
             raise ValueError(f"expected images that the backbone takes, got {tuple(images.shape)}: {error}") from error
         return self.sample_predict_z(z, num_samples, generator)

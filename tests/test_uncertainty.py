@@ -74,6 +74,15 @@ def test_predictions_are_probabilities_and_the_seed_decides(small_head, held_out
         core.BayesianLastLayer.from_pretrained()
 
 
+def test_a_full_memory_is_not_taken_for_wrong_images(small_head):
+    def fail(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    small_head.backbone.register_forward_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        small_head.sample_predict(torch.rand(2, 1, 28, 28))
+
+
 def test_the_kl_is_that_of_torch_distributions(small_head):
     std = torch.nn.functional.softplus(small_head.raw_std)
     expected = kl_divergence(Normal(small_head.mean, std), Normal(torch.tensor(0.0), torch.tensor(0.1))).sum()
