@@ -140,8 +140,11 @@ def _batches(dataset: Dataset, batch_size: int):
         for pixels, labels in zip(dataset.pixels.split(batch_size), dataset.labels.split(batch_size)):
             yield to_unit(pixels), labels
         return
-    # our own generator: otherwise the DataLoader would draw from the global one
-    yield from DataLoader(dataset, batch_size, collate_fn=as_batch, generator=torch.Generator("cpu"))
+    if isinstance(dataset, DataLoader):
+        raise TypeError("expected a torch data set, got a DataLoader: give its .dataset")
+    with torch.device("cpu"):  # and with our own generator: otherwise the DataLoader would draw from the global one
+        batches = iter(DataLoader(dataset, batch_size, collate_fn=as_batch, generator=torch.Generator()))
+    yield from batches
 
 
 def train_autoencoder(
@@ -155,8 +158,9 @@ def train_autoencoder(
 
     The latents are kept at mean 0 and standard deviation 1 over each batch (batch normalisation without parameters,
     arXiv 1502.03167), so that the size of the noise has a meaning; at the end, this normalisation is folded into the
-    encoder (:meth:`SimpleAutoencoder.normalise_latents`). The decoder learns to show the average of the digits that
-    could have given a latent, because the average has the lowest squared error.
+    encoder (:meth:`SimpleAutoencoder.normalise_latents`). It is not folded into the run's ``ema_model``, whose encoder
+    and decoder fit each other only in a copy after ``normalise_latents``. The decoder learns to show the average of the
+    digits that could have given a latent, because the average has the lowest squared error.
 
     Args:
         model: the autoencoder to train.

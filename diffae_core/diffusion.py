@@ -333,6 +333,7 @@ def train_diffusion(
     latents = autoencoder.encode_dataset(digits).tensors[0]
     latents = check_latents(latents, model.latent_dim).to(model.device)
     latents_from = encoder_fingerprint(autoencoder)
+    model.latents_from = ""  # mixed until the run has ended
     data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:g}"
     data = f"{data}, mixed_share {mixed_share:g}"
 
@@ -372,6 +373,7 @@ def train_jointly(
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     check_normalised_batches(digits, config)
     trained = EncoderAndDiffusion(autoencoder, model)
+    model.latents_from = ""  # mixed until the run has ended
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = to_unit(pixels[index.to(pixels.device)])

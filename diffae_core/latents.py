@@ -17,6 +17,7 @@ def class_means(latents: Tensor, labels: Tensor) -> Tensor:
         TypeError, ValueError: unsuitable latents or labels, counts that do not match, or a class without an example.
     """
     labels = _check_labels(latents, labels)
+    check_count(len(latents), "the number of latents")
     missing = (labels.bincount() == 0).nonzero().flatten().tolist()
     if missing:
         found = f"{missing[:5]}{' and others' if len(missing) > 5 else ''}"
@@ -88,7 +89,8 @@ def edit(latents: Tensor, direction: Tensor, strength: float) -> Tensor:
         strength: in standard deviations; below 0 to go the other way.
     """
     unit = normalize(direction, dim=-1)
-    return latents + (strength * latents.shape[-1] ** 0.5 * unit).to(latents)
+    move = strength * latents.shape[-1] ** 0.5 * unit
+    return latents + move.to(latents if latents.is_floating_point() else latents.device)
 
 
 def lerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
@@ -146,5 +148,5 @@ def _check_labels(latents: Tensor, labels: Tensor) -> Tensor:
     """The labels on the latents' device, after a check that each latent has one, a whole number from 0."""
     check_latents(latents)
     whole = isinstance(labels, Tensor) and labels.numel() and not (labels.is_floating_point() or labels.is_complex())
-    classes = int(labels.max()) + 1 if whole else 10
+    classes = max(int(labels.long().max()) + 1, 1) if whole else 10
     return check_labels(labels, len(latents), classes).to(latents.device)

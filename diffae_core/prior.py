@@ -201,6 +201,8 @@ class LatentPrior(Model):
     def _denoiser(self, count: int, labels: int | Tensor | None, guidance: float = 1.0) -> Denoiser:
         """A denoiser that follows ``labels``, for the sampler."""
         guidance = check_number(guidance, "guidance", 0, 100)
+        if labels is not None and not self.num_classes:
+            raise ValueError("expected no labels for a prior without classes: leave them out")
         hidden = torch.full((count,), self.num_classes, device=self.device)
         if labels is None:
             labels = hidden
@@ -251,6 +253,7 @@ def train_latent_prior(
     else:
         labels = torch.zeros_like(labels)  # a prior without classes has one label, 0: none
     latents_from = encoder_fingerprint(autoencoder)
+    prior.latents_from = ""  # mixed until the run has ended
     data = f"{fingerprint(digits.pixels, digits.labels)}, encoder {latents_from}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:

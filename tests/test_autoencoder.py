@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import diffae_core as core
 from diffae_core.autoencoder import batch_normalised
@@ -41,6 +41,12 @@ def test_encode_dataset_keeps_order_types_and_training_mode(small_autoencoder, h
     ]
     of_pictures = small_autoencoder.encode_dataset(pictures, batch_size=5)  # as of torchvision's MNIST, untransformed
     assert all(torch.equal(same, tensor) for same, tensor in zip(of_pictures.tensors, pairs.tensors))
+    narrow = TensorDataset(digits.images, digits.labels.to(torch.int16))
+    with torch.device("meta"):
+        elsewhere = small_autoencoder.encode_dataset(narrow, batch_size=5)
+    assert all(torch.equal(same, tensor) for same, tensor in zip(elsewhere.tensors, pairs.tensors))
+    with pytest.raises(TypeError, match=r"got a DataLoader: give its \.dataset"):
+        small_autoencoder.encode_dataset(DataLoader(narrow))
     small_autoencoder.train()
     empty = small_autoencoder.encode_dataset(digits.subset(slice(0, 0)))
     assert empty.tensors[0].shape == (0, 16) and small_autoencoder.training

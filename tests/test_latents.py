@@ -18,6 +18,14 @@ def test_class_means_are_means():
             function(latents, labels.float())
 
 
+def test_means_of_nothing_are_refused_and_labels_of_16_bits_are_labels():
+    with pytest.raises(ValueError, match="the number of latents"):
+        core.class_means(torch.zeros(0, 8), torch.zeros(0, dtype=torch.long))
+    labels = torch.tensor([0, 0, 1, 1])
+    z = torch.arange(8.0).reshape(4, 2)
+    assert torch.equal(core.class_means(z, labels.to(torch.uint16)), core.class_means(z, labels))
+
+
 def test_principal_directions_find_the_axes_and_their_deviations():
     latents = torch.randn(20_000, 3, generator=core.seeded(0)) * torch.tensor([1.0, 5.0, 2.0])
     first, second = core.principal_directions(latents, 2)
@@ -86,6 +94,11 @@ def test_an_edit_goes_as_far_as_it_says():
     assert torch.nn.functional.cosine_similarity(moved, direction[None].float())[0].item() == pytest.approx(-1)
     several = core.edit(latents, torch.eye(256)[:3], 2.0)
     torch.testing.assert_close(several, 32 * torch.eye(256)[:3])
+
+
+def test_an_edit_of_whole_numbers_is_not_rounded():
+    moved = core.edit(torch.zeros(1, 4, dtype=torch.long), torch.tensor([1.0, 0, 0, 0]), 0.25)
+    assert torch.equal(moved, torch.tensor([[0.5, 0, 0, 0]]))
 
 
 def test_paths_begin_and_end_where_they_should():

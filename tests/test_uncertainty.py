@@ -129,6 +129,10 @@ def test_total_entropy_is_aleatoric_plus_epistemic():
     assert all(entropy.abs().max() < 1e-6 for entropy in core.decompose_entropy(certain))
     torn = torch.stack([torch.eye(2), torch.eye(2).flip(0)])  # each sample is sure, and they disagree
     torch.testing.assert_close(core.decompose_entropy(torn).epistemic, torch.full((2,), math.log(2)))
+    noise = torch.randn(100, 50, 10, generator=core.seeded(0)) / 50
+    near = (torch.randn(50, 10, generator=core.seeded(1)) + noise).softmax(dim=-1)
+    for half in (near.half(), near.bfloat16()):  # the probabilities have few digits; the entropies must not lose more
+        assert torch.equal(core.decompose_entropy(half).epistemic, core.decompose_entropy(half.float()).epistemic)
     for wrong in (torch.rand(10, 10), torch.rand(2, 3, 10) + 1, torch.tensor([[[1.5, -0.5]]])):
         with pytest.raises(ValueError, match="expected probabilities"):
             core.decompose_entropy(wrong)

@@ -81,6 +81,12 @@ def test_impossible_sizes(size, message):
         core.ConditionalUNet(**size)
 
 
+def test_all_parts_are_made_on_the_default_device():
+    with torch.device("meta"):
+        unet = core.ConditionalUNet(8, 8, (8, 8), 1, 8, 28)
+    assert {part.device.type for part in [*unet.parameters(), *unet.buffers()]} == {"meta"}
+
+
 def test_time_embedding_tells_nearby_levels_apart():
     embedding = core.unet.TimeEmbedding(32)(torch.tensor([0.5, 0.501, 0.9]))
     assert embedding.shape == (3, 32) and embedding.abs().max() <= 1

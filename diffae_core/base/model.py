@@ -19,7 +19,8 @@ class Model(nn.Module):
     """A network that knows its sizes.
 
     Attributes:
-        latents_from: the fingerprint of the autoencoder whose latents it was trained on; "" where that is not known.
+        latents_from: the fingerprint of the autoencoder whose latents it was trained on; "" where that is not known,
+            as during a training.
     """
 
     pretrained_file: str  # the name of the shipped weights
@@ -36,8 +37,8 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
+        """The device of the weights; the CPU for a network that has none."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
 
     @classmethod
     def kind(cls) -> str:
@@ -158,7 +159,7 @@ def fingerprint(*tensors: Tensor) -> str:
     """A short hash of the tensors' numbers."""
     joined = hashlib.sha256()
     for tensor in tensors:
-        joined.update(tensor.detach().cpu().contiguous().numpy().data)
+        joined.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return joined.hexdigest()[:16]
 
 

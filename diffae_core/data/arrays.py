@@ -61,7 +61,8 @@ def as_batch(items: list) -> tuple[Tensor, Tensor]:
     if any(len(pair) != 2 for pair in pairs):
         raise TypeError(f"expected {wanted}, got {type(items[0]).__name__}: see Digits.from_dataset")
     labels = to_tensor([label for _, label in pairs], wanted)
-    if labels.dtype not in (torch.uint8, torch.int32, torch.int64) or labels.numel() != len(pairs):
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.numel() != len(pairs):
         raise TypeError(f"expected {wanted}, got labels {labels.dtype} {tuple(labels.shape)}: see Digits.from_dataset")
     return as_images([image for image, _ in pairs]), labels.long().flatten()
 

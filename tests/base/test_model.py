@@ -10,6 +10,7 @@ from conftest import SMALL, all_equal
 
 import diffae_core as core
 from diffae_core.base import validation
+from diffae_core.base.model import fingerprint
 
 KINDS = [core.SimpleAutoencoder, core.DiffusionModel, core.LatentPrior, core.DigitClassifier]
 
@@ -57,10 +58,11 @@ def test_a_last_layer_is_loaded_on_its_own_backbone_alone(small_autoencoder, tmp
     fresh.load_checkpoint(tmp_path / "head.pt")
     assert all_equal(fresh.state_dict(), head.state_dict())
     other = core.SimpleAutoencoder(16, device="cpu")
-    before = copy.deepcopy(other.state_dict())
+    others_head = core.BayesianLastLayer(other.encoder, 16).train()
+    before = copy.deepcopy(others_head.state_dict())
     with pytest.raises(ValueError, match="expected a head of this backbone .*, got one of another"):
-        core.BayesianLastLayer(other.encoder, 16).load_checkpoint(tmp_path / "head.pt")
-    assert all_equal(other.state_dict(), before)
+        others_head.load_checkpoint(tmp_path / "head.pt")
+    assert all_equal(others_head.state_dict(), before) and others_head.training
 
 
 def test_a_class_of_yours_loads_what_the_packages_class_saved():
@@ -85,10 +87,25 @@ def test_a_large_picture_does_not_need_large_weights(tmp_path):
     assert core.DigitClassifier.from_pretrained(tmp_path / "large.pt", device="cpu").image_size == 160
 
 
-def test_starting_a_training_does_not_rename_a_models_latents(small_model, small_autoencoder, sample):
-    small_model.latents_from = "another"
-    core.train_diffusion(small_model, sample.spaced(16), small_autoencoder)
-    assert small_model.latents_from == "another"
+def test_during_a_training_a_models_latents_have_no_name(small_model, small_prior, small_autoencoder, sample):
+    digits, config = sample.spaced(32), core.TrainingConfig(epochs=1, batch_size=16)
+    for model, train in ((small_model, core.train_diffusion), (small_prior, core.train_latent_prior)):
+        model.latents_from = "another"
+        run = train(model, digits, small_autoencoder, config)
+        next(iter(run))
+        assert model.latents_from == run.ema_model.latents_from == ""
+
+
+def test_a_network_without_weights_and_a_fingerprint_of_few_bits(small_autoencoder):
+    class NoNoise(torch.nn.Module):
+        def forward(self, x, noise_rate, latents, latent_noise):
+            return torch.zeros_like(x)
+
+    model = core.DiffusionModel(latent_dim=16, network=NoNoise(), device="cpu")
+    assert model.generate(torch.randn(2, 16)).shape == (2, 1, 28, 28)
+    weights = torch.tensor([1.0, 2.0])
+    names = {fingerprint(weights), fingerprint(weights.bfloat16()), fingerprint(weights.bfloat16() + 1)}
+    assert len(names) == 3 and fingerprint(torch.tensor(1.0)) == fingerprint(torch.tensor([1.0]))
 
 
 def test_the_shipped_models_belong_together(autoencoder, model):

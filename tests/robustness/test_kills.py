@@ -70,8 +70,8 @@ def kill(count: int, tmp_path: Path, *run) -> Counter:
 
 
 OUTCOME = (
-    "{half-trained} with a half-trained model to go on with, {while saving} while a file was written; {ended} runs "
-    "came to their end, all with the files and weights of a run left alone"
+    "{half-trained} with a half-trained model to go on with, {while saving} while a file was written; runs that "
+    "came to their end: {ended}, all with the files and weights of a run left alone"
 )
 
 
