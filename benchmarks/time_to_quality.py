@@ -26,7 +26,7 @@ import torch
 import diffae_core as core
 
 FOLDER = measure.ROOT / "output" / "race"
-STEPS = {"ours": 800, "diffusers, our latent map": 600, "diffusers": 1200, "Keras recipe": 2000}
+STEPS = {"ours": 800, "diffusers, our latent map": 600, "diffusers": 1200, "Keras recipe": 1000}
 STOPS = {"diffusers, our latent map": 98, "diffusers": 95, "Keras recipe": 95}  # a rival stops at this accuracy, %
 RATES, TRIAL = (1e-3, 2e-3, 4e-3), 40  # tried for each rival, for so many steps
 FIRST, FINE, COARSE, GOOD = 0.1, 1.17, 1.6, 60  # how much later each look comes, see ``next_look``
