@@ -177,9 +177,10 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
     check_tensor(probabilities, "expected probabilities (S, N, C), got")
     if probabilities.ndim != 3 or len(probabilities) == 0:
         raise ValueError(f"expected probabilities (S, N, C), with S of 1 or more, got {tuple(probabilities.shape)}")
-    if not _are_probabilities(probabilities):
+    has_few_digits = probabilities.element_size() < 4  # float16 or bfloat16
+    if not _are_probabilities(probabilities, 1e-2 if has_few_digits else 1e-3):
         raise ValueError("expected probabilities that are 0 or more and sum to 1: apply a softmax to logits first")
-    if probabilities.element_size() < 4:  # the difference of two entropies needs more digits than bfloat16 has
+    if has_few_digits:  # too few for the difference of two entropies
         probabilities = probabilities.float()
 
     def entropy(p: Tensor) -> Tensor:
@@ -189,9 +190,9 @@ def decompose_entropy(probabilities: Tensor) -> Entropies:
     return Entropies(total, aleatoric, total - aleatoric)
 
 
-def _are_probabilities(values: Tensor) -> bool:
+def _are_probabilities(values: Tensor, tolerance: float = 1e-2) -> bool:  # by default as near as bfloat16 gets
     sums = values.detach().float().sum(dim=-1)
-    return bool(((sums - 1).abs() < 1e-2).all() and (values >= 0).all())  # as near as bfloat16 gets
+    return bool(((sums - 1).abs() < tolerance).all() and (values >= 0).all())
 
 
 def clue(
