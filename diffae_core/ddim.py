@@ -124,7 +124,7 @@ def ddim_invert(
         denoiser, times, latents, schedule: those of the later :func:`ddim_sample`.
         x: clean, ``(N, ...)``, in the denoiser's own scale.
         corrections: fixed-point iterations for each step; the network is evaluated ``S * (1 + corrections)`` times. A
-            grid of one step has none: this step is a quarter turn, and its end does not determine its beginning.
+            grid of one step has none: from t = 1 it is a quarter turn, whose end does not determine its beginning.
 
     Returns:
         x_T, of x's shape.

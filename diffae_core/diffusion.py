@@ -22,7 +22,7 @@ from diffae_core.data.digits import Digits, check_digits
 from diffae_core.data.pictures import to_unit
 from diffae_core.ddim import Denoiser, ddim_invert, ddim_steps, step_times
 from diffae_core.schedule import CosineSchedule, from_velocity, noisy_image, velocity
-from diffae_core.unet import UNKNOWN, ConditionalUNet
+from diffae_core.unet import UNKNOWN, ConditionalUNet, check_widths
 
 DIFFUSION = TrainingConfig(epochs=30)  # the recipe of the shipped diffusion model
 # The defaults for decoding and inverting digits; docs/recipe.md shows what more steps bring.
@@ -80,7 +80,7 @@ class DiffusionModel(Model):
         self.config = {
             "time_embedding_dim": check_count(time_embedding_dim, "time_embedding_dim", multiple_of=2),
             "feature_embedding_dim": check_count(feature_embedding_dim, "feature_embedding_dim", multiple_of=4),
-            "widths": tuple(check_count(width, "each of widths") for width in widths),
+            "widths": check_widths(widths),
             "block_depth": check_count(block_depth, "block_depth"),
             "latent_dim": self.latent_dim,
             "image_size": self.image_size,
@@ -333,9 +333,8 @@ def train_diffusion(
     latents = autoencoder.encode_dataset(digits).tensors[0]
     latents = check_latents(latents, model.latent_dim).to(model.device)
     latents_from = encoder_fingerprint(autoencoder)
-    model.latents_from = ""  # mixed until the run has ended
-    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:g}"
-    data = f"{data}, mixed_share {mixed_share:g}"
+    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:.17g}"
+    data = f"{data}, mixed_share {mixed_share:.17g}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
@@ -345,7 +344,9 @@ def train_diffusion(
     def finish() -> None:
         model.latents_from = latents_from
 
-    return Training(model, batch_loss, len(digits), config, data, finish)
+    run = Training(model, batch_loss, len(digits), config, data, finish)
+    run.model.latents_from = run.ema_model.latents_from = ""  # mixed until the run has ended
+    return run
 
 
 def train_jointly(
@@ -373,7 +374,6 @@ def train_jointly(
     pixels = check_digits(digits, model.image_size).pixels.to(model.device)
     check_normalised_batches(digits, config)
     trained = EncoderAndDiffusion(autoencoder, model)
-    model.latents_from = ""  # mixed until the run has ended
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         images = to_unit(pixels[index.to(pixels.device)])
@@ -384,8 +384,10 @@ def train_jointly(
         autoencoder.normalise_latents(digits)
         model.latents_from = encoder_fingerprint(autoencoder)
 
-    data = f"{fingerprint(digits.pixels)}, max_latent_noise {max_latent_noise:g}, mixed_share {mixed_share:g}"
-    return Training(trained, batch_loss, len(digits), config, data, finish)
+    data = f"{fingerprint(digits.pixels)}, max_latent_noise {max_latent_noise:.17g}, mixed_share {mixed_share:.17g}"
+    run = Training(trained, batch_loss, len(digits), config, data, finish)
+    model.latents_from = run.ema_model.diffusion.latents_from = ""  # mixed until the run has ended
+    return run
 
 
 class EncoderAndDiffusion(nn.Module):

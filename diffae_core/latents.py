@@ -38,7 +38,7 @@ def principal_directions(latents: Tensor, count: int = 10) -> Tensor:
     Raises:
         ValueError: ``count`` is larger than the number of directions.
     """
-    most = min(len(check_latents(latents)) - 1, latents.shape[1])
+    most = min(check_count(len(check_latents(latents)), "the number of latents", at_least=2) - 1, latents.shape[1])
     if check_count(count, "count") > most:
         raise ValueError(f"expected count of {most} or less for latents {tuple(latents.shape)}, got {count}")
     _, singular_values, directions = torch.linalg.svd(latents - latents.mean(dim=0), full_matrices=False)
@@ -129,13 +129,15 @@ def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) ->
         generator: where the noise comes from; the same noise gives an arc of handwritings as the angle grows.
 
     Raises:
-        ValueError: z_T has no batch dimension.
+        ValueError: z_T has no batch dimension, or the noise is z_T itself, because both were made with one seed.
     """
     _check_batch(z_T)
-    noise = random_normal(z_T.shape, z_T.device, check_generator(generator))
+    noise = random_normal(z_T.shape, z_T.device, check_generator(generator)).to(z_T)
     unit = normalize(z_T, dim=-1)
-    across = normalize(noise - (noise * unit).sum(dim=-1, keepdim=True) * unit, dim=-1)
-    return math.cos(angle) * z_T + math.sin(angle) * z_T.norm(dim=-1, keepdim=True) * across
+    across = noise - (noise * unit).sum(dim=-1, keepdim=True) * unit
+    if bool((across.norm(dim=-1) < 1e-3 * noise.norm(dim=-1)).any()):
+        raise ValueError("expected noise of another direction than z_T's, got parallel noise: use another seed")
+    return math.cos(angle) * z_T + math.sin(angle) * z_T.norm(dim=-1, keepdim=True) * normalize(across, dim=-1)
 
 
 def _check_batch(*tensors: Tensor) -> None:
@@ -146,7 +148,4 @@ def _check_batch(*tensors: Tensor) -> None:
 
 def _check_labels(latents: Tensor, labels: Tensor) -> Tensor:
     """The labels on the latents' device, after a check that each latent has one, a whole number from 0."""
-    check_latents(latents)
-    whole = isinstance(labels, Tensor) and labels.numel() and not (labels.is_floating_point() or labels.is_complex())
-    classes = max(int(labels.long().max()) + 1, 1) if whole else 10
-    return check_labels(labels, len(latents), classes).to(latents.device)
+    return check_labels(labels, len(check_latents(latents)), classes=None).to(latents.device)

@@ -207,7 +207,7 @@ class LatentPrior(Model):
         if labels is None:
             labels = hidden
         else:
-            labels = torch.as_tensor(labels)
+            labels = _as_labels(labels)
             labels = labels.expand(count) if labels.ndim == 0 else labels
             labels = check_labels(labels, count, self.num_classes).to(self.device)
 
@@ -253,7 +253,6 @@ def train_latent_prior(
     else:
         labels = torch.zeros_like(labels)  # a prior without classes has one label, 0: none
     latents_from = encoder_fingerprint(autoencoder)
-    prior.latents_from = ""  # mixed until the run has ended
     data = f"{fingerprint(digits.pixels, digits.labels)}, encoder {latents_from}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
@@ -267,4 +266,14 @@ def train_latent_prior(
     def finish() -> None:
         prior.latents_from = latents_from
 
-    return Training(prior, batch_loss, len(latents), config, data, finish)
+    run = Training(prior, batch_loss, len(latents), config, data, finish)
+    run.model.latents_from = run.ema_model.latents_from = ""  # mixed until the run has ended
+    return run
+
+
+def _as_labels(labels) -> Tensor:
+    """Labels as a tensor; a TypeError for what is no number and no list of numbers."""
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"expected labels as one whole number or as (N,), got {labels!r}") from None

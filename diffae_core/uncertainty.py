@@ -1,6 +1,5 @@
 """Appendix A2: how sure is a classifier on latents, and how must a digit change for it to become sure?"""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
@@ -36,6 +35,7 @@ class BayesianLastLayer(Model):
 
     Args:
         backbone: images -> latents, such as ``autoencoder.encoder``. It gets no gradient here, and so stays as it is.
+            The head stands on the backbone's device, and ``head.to()`` moves both.
         latent_dim: numbers in a latent.
         num_classes: classes to tell apart.
         prior_sigma: standard deviation of the prior, above 0.
@@ -57,17 +57,13 @@ class BayesianLastLayer(Model):
         self.training = mode
         return self
 
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Load a head that was saved on the same backbone, as :meth:`Model.load_checkpoint` does.
-
-        Raises:
-            FileNotFoundError, ValueError: as there, and a ValueError for a head of another backbone.
-        """
-        trial = copy.deepcopy(self)  # so that a head that is refused changes nothing
-        Model.load_checkpoint(trial, path)
-        if fingerprint(*trial.backbone.state_dict().values()) != fingerprint(*self.backbone.state_dict().values()):
+    def check_weights(self, weights: dict[str, Tensor], path: str | Path) -> None:
+        """As :meth:`Model.check_weights`; a head that was saved on another backbone is refused, too."""
+        super().check_weights(weights, path)
+        backbone = self.backbone.state_dict()
+        saved = [weights[f"backbone.{name}"] for name in backbone]
+        if fingerprint(*saved) != fingerprint(*backbone.values()):
             raise ValueError(f"expected a head of this backbone at {path}, got one of another: use the right encoder")
-        super().load_checkpoint(path)
 
     @classmethod
     def from_pretrained(cls, *args, **settings) -> NoReturn:
@@ -151,7 +147,8 @@ def train_last_layer(
         index = index.to(z.device)
         return head.loss(z[index], labels[index], len(labels), generator)
 
-    return Training(head, batch_loss, len(labels), config, fingerprint(z, labels))
+    data = fingerprint(z, labels, *head.backbone.state_dict().values())
+    return Training(head, batch_loss, len(labels), config, data)
 
 
 class Entropies(NamedTuple):
@@ -159,7 +156,7 @@ class Entropies(NamedTuple):
 
     total: Tensor  # entropy of the mean prediction
     aleatoric: Tensor  # mean entropy of the individual predictions: what every sample of the weights leaves open
-    epistemic: Tensor  # the rest, their disagreement: 0 where all samples predict the same
+    epistemic: Tensor  # the rest, their disagreement: 0, up to rounding, where all samples predict the same
 
 
 def decompose_entropy(probabilities: Tensor) -> Entropies:
@@ -280,6 +277,8 @@ def _check_predictions(predictions: Tensor, count: int) -> Tensor:
 
 def _check_gradient(values: Tensor, z: Tensor, name: str) -> None:
     """Refuse values from which no gradient reaches the latents."""
+    if len(z) == 0:
+        return
     gradient = None
     if values.requires_grad:
         (gradient,) = torch.autograd.grad(values.sum().to(z.device), z, retain_graph=True, allow_unused=True)

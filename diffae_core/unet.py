@@ -47,6 +47,14 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(h))
 
 
+def check_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The channels at each resolution, as a tuple; a ValueError for anything but one or more whole numbers from 1."""
+    if not hasattr(widths, "__len__"):
+        raise ValueError(f"expected widths, one number for each resolution, got {widths!r}: give e.g. (32, 64, 128)")
+    check_count(len(widths), "the number of widths")
+    return tuple(check_count(width, "each of widths") for width in widths)
+
+
 class ConditionalUNet(nn.Module):
     """Noisy image, noise rate and latent -> the predicted velocity, of the image's shape.
 
@@ -80,9 +88,7 @@ class ConditionalUNet(nn.Module):
         super().__init__()
         check_count(time_embedding_dim, "time_embedding_dim", multiple_of=2)
         check_count(feature_embedding_dim, "feature_embedding_dim", multiple_of=4)
-        for width in widths:
-            check_count(width, "each of widths")
-        check_count(len(widths), "the number of widths")
+        widths = check_widths(widths)
         check_count(block_depth, "block_depth")
         check_count(latent_dim, "latent_dim")
         # GroupNorm needs more than one pixel at the coarsest level

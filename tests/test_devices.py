@@ -8,10 +8,12 @@ import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL, all_random
 from fake_device import FakeDevice
+from PIL import Image
 
 import diffae_core as core
 
@@ -88,7 +90,7 @@ ON_THE_INPUTS_DEVICE = {
     "class_means": lambda m, x, z, x_T, y: core.class_means(z, y),
     "principal_directions": lambda m, x, z, x_T, y: core.principal_directions(z, 2).abs(),
     "edit": lambda m, x, z, x_T, y: core.edit(z, core.class_directions(z, y)[2], 1.5),
-    "turn": lambda m, x, z, x_T, y: core.turn(z, 0.8, core.seeded(0)),
+    "turn": lambda m, x, z, x_T, y: core.turn(z, 0.8, core.seeded(5)),
     "lerp": lambda m, x, z, x_T, y: core.lerp(z, z.flip(0), 0.3),
     "slerp": lambda m, x, z, x_T, y: core.slerp(x_T, x_T.flip(0), 0.3),
     "clue": lambda m, x, z, x_T, y: core.clue(z, m.head, num_steps=3),
@@ -241,6 +243,24 @@ def test_another_default_device_changes_nothing(name):
     models = small_models()
     with torch.device("meta"):
         assert [record.loss for record in TRAININGS[name](models)] == wanted
+
+
+def test_data_stays_on_the_cpu_whatever_the_default_device(tmp_path):
+    digits = core.load_sample("test").spaced(20)
+    names = [f"class {label}" for label in digits.labels.tolist()]
+    np.savez(tmp_path / "own.npz", images=digits.pixels[:, 0].numpy(), labels=names)
+    Image.fromarray(255 - digits.pixels[3, 0].numpy()).resize((90, 90)).save(tmp_path / "digit.png")
+
+    def results():
+        own = core.load_digits(tmp_path / "own.npz")[0]
+        chosen = [digits.subset(index).labels for index in ([0, 1], np.arange(3), [True] * 20, [])]
+        read = [core.read_digit(tmp_path / "digit.png", like) for like in (digits, None)]
+        return [own.labels, own.pixels, *chosen, *read]
+
+    wanted = results()
+    with torch.device("meta"):
+        for result, expected in zip(results(), wanted):
+            assert result.device.type == "cpu" and torch.equal(result, expected)
 
 
 @pytest.mark.parametrize(

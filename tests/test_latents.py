@@ -6,6 +6,11 @@ import torch
 import diffae_core as core
 
 
+def test_one_latent_has_no_principal_direction():
+    with pytest.raises(ValueError, match="the number of latents to be a whole number of 2 or more, got 1"):
+        core.principal_directions(torch.randn(1, 4))
+
+
 def test_class_means_are_means():
     latents, labels = torch.arange(20.0).reshape(20, 1), torch.arange(20) % 10
     assert core.class_means(latents, labels).flatten().tolist() == [label + 5.0 for label in range(10)]
@@ -75,7 +80,11 @@ def test_a_turned_noise_keeps_its_length_and_forgets_at_a_right_angle():
 
 def test_what_has_no_other_direction_is_turned_without_nan():
     assert core.turn(torch.zeros(2, 4), 0.8, core.seeded(0)).eq(0).all()
-    assert core.turn(torch.ones(3, 1), 0.8).isfinite().all()
+    with pytest.raises(ValueError, match="parallel noise"):
+        core.turn(torch.ones(3, 1), 0.8)
+    with pytest.raises(ValueError, match="parallel noise: use another seed"):
+        core.turn(torch.randn(8, 256, generator=core.seeded(3)), 0.8, core.seeded(3))
+    assert core.turn(torch.randn(2, 16).half(), 0.8).dtype == torch.float16
     with pytest.raises(TypeError, match="generator"):
         core.turn(torch.ones(3, 4), 0.8, 0)
 

@@ -221,6 +221,7 @@ def test_the_seed_decides(small_prior):
             ({"labels": labels}, ValueError, "expected labels")
             for labels in (10, -1, 2.5, True, torch.arange(4), [1, 11, 2])
         ),
+        ({"labels": "7"}, TypeError, r"expected labels as one whole number or as \(N,\), got '7'"),
         ({"guidance": -1}, ValueError, "guidance to be a number from 0"),
         ({"guidance": float("nan")}, ValueError, "guidance"),
         ({"num_steps": 0}, ValueError, "num_steps"),

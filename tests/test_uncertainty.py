@@ -257,6 +257,12 @@ def test_clue_through_the_diffusion_model(small_head, small_model):
     torch.testing.assert_close(history["distance"][-1], away, atol=1e-3, rtol=1e-3)
 
 
+def test_clue_of_no_latents(small_head, small_model):
+    decoder = functools.partial(small_model.generate, num_steps=2, x_T=torch.randn(1, 1, 28, 28))
+    z, history = core.clue(torch.empty(0, 16), small_head, decoder=decoder, num_steps=2)
+    assert z.shape == (0, 16) and history["entropy"].shape == (3, 0)
+
+
 def test_clue_refuses_what_it_cannot_do(small_head):
     z = torch.randn(2, 16)
     for name, wrong in (("distance", "cosine"), ("distance_weight", -1), ("num_steps", 0), ("learning_rate", 0)):

@@ -71,14 +71,16 @@ def test_every_weight_has_a_gradient(small_model):
         ({"image_size": 30}, "image_size .* a multiple of 4, got 30"),
         ({"widths": ()}, "the number of widths to be a whole number of 1 or more"),
         ({"widths": (8, 0)}, "each of widths"),
+        ({"widths": 64}, r"expected widths, one number for each resolution, got 64: give e\.g\. \(32, 64, 128\)"),
         ({"widths": (8, 8, 8), "image_size": 8}, "image_size to be a whole number of 9 or more.*got 8"),
         ({"block_depth": 0}, "block_depth"),
         ({"latent_dim": 2.5}, "latent_dim"),
     ],
 )
 def test_impossible_sizes(size, message):
-    with pytest.raises(ValueError, match=message):
-        core.ConditionalUNet(**size)
+    for kind in (core.ConditionalUNet, core.DiffusionModel):
+        with pytest.raises(ValueError, match=message):
+            kind(**size)
 
 
 def test_all_parts_are_made_on_the_default_device():

@@ -48,6 +48,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def seeded(seed: int) -> torch.Generator:
     """A CPU generator of random numbers, which serves any device: the same seed gives the same numbers.
 
+    torch uses the lowest 32 bits of the seed: 0 and 2^32 give the same numbers.
+
     Raises:
         ValueError: ``seed`` is no whole number from 0 to 2^64 - 1.
     """

@@ -80,10 +80,14 @@ class Model(nn.Module):
         weights = plain_names(contents.get("weights"))
         if isinstance(weights, dict):
             weights = {names.get(name, name): weight for name, weight in weights.items()}
-        checkpoints.check_state(self, weights, path)
+        self.check_weights(weights, path)
         self.load_state_dict(weights)
         self.latents_from = contents.get("latents_from", "")
         self.eval()
+
+    def check_weights(self, weights: dict[str, Tensor], path: str | Path) -> None:
+        """Refuse weights from ``path`` that are not this model's, before any of them is loaded."""
+        checkpoints.check_state(self, weights, path)
 
     @classmethod
     @torch.inference_mode(False)  # weights loaded in inference mode could not be trained
@@ -131,7 +135,7 @@ class Model(nn.Module):
 
 @contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Eval mode for the block; afterwards every part is back in its own mode."""
+    """Eval mode for the block; afterwards every part is back in its own mode. Not for two threads at once."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

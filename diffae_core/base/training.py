@@ -17,6 +17,7 @@ from diffae_core.base.validation import check_choice, check_count, check_number
 
 # (indices of the batch's examples, a generator for its randomness) -> the batch's mean loss
 BatchLoss = Callable[[Tensor, torch.Generator], Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps for each weight
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Training:
         record = None
         # On a CPU, bfloat16's group norm is slow with channels last.
         with contiguous(self.model, self.bfloat16 and self.model.device.type == "cpu"):
+            self._align_moments()
             while self.step < self.total_steps:
                 if record is not None:
                     yield record
@@ -133,6 +135,15 @@ class Training:
         self.finish()
         if record is not None:  # the last one, when the model is finished
             yield record
+
+    def _align_moments(self) -> None:
+        """Lay the optimizer's moments out in memory as their weights: those of a resumed run may lie otherwise.
+
+        The fused AdamW does not look at strides.
+        """
+        for weight, state in self.optimizer.state.items():
+            for name in MOMENTS:
+                state[name] = torch.empty_like(weight).copy_(state[name])
 
     @torch.inference_mode(False)
     @torch.enable_grad()  # also for a caller under no_grad
@@ -160,7 +171,7 @@ class Training:
         return learning_rate
 
     def _step_generator(self) -> torch.Generator:
-        """The generator of a step's randomness, different for each step and, up to a million steps, for each seed."""
+        """The generator of a step's randomness, different for each step."""
         return seeded(self.config.seed * 1_000_003 + self.step)
 
     def _batch(self) -> Tensor:
@@ -197,7 +208,12 @@ class Training:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write all that the run needs to continue, completely or not at all."""
+        """Write all that the run needs to continue, completely or not at all.
+
+        Raises:
+            ValueError: a weight is NaN or infinite: such a run is not saved.
+        """
+        checkpoints.check_state(self.model, self.model.state_dict(), path)
         checkpoints.save(
             {
                 "kind": "training",
@@ -227,12 +243,21 @@ class Training:
         checkpoints.check_state(self.ema_model, contents.get("ema"), path)
         try:
             step = check_count(contents["step"], "step", 0)
+            _check_moments(self.optimizer.param_groups[0]["params"], contents["optimizer"]["state"])
             self.optimizer.load_state_dict(contents["optimizer"])
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"expected a complete training run in {path}, got a damaged one: {error}") from error
         self.model.load_state_dict(contents["weights"])
         self.ema_model.load_state_dict(contents["ema"])
         self.step = step
+
+
+def _check_moments(weights: list[Tensor], states: dict[int, dict]) -> None:
+    """Refuse moments of the optimizer that are not finite or do not have their weight's shape."""
+    for index, state in states.items():
+        for name in MOMENTS:
+            if state[name].shape != weights[index].shape or not bool(state[name].isfinite().all()):
+                raise ValueError(f"{name} of weight {index} is not finite, or of another shape")
 
 
 @contextmanager

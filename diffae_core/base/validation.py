@@ -1,5 +1,6 @@
 """Checks of users' input, called once where it comes in: an error says what came, what was wanted, what to do."""
 
+import math
 import numbers
 import sys
 import warnings
@@ -81,24 +82,32 @@ def check_latents(latents: Tensor, latent_dim: int | None = None, count: int | N
     return _check_float32(latents, wanted, "latents.float()")
 
 
-def check_labels(labels: Tensor, count: int, classes: int = 10) -> Tensor:
+def holds_whole_numbers(tensor: Tensor) -> bool:
+    """Whether the dtype is one of whole numbers: neither floating-point nor complex nor bool."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def check_labels(labels: Tensor, count: int, classes: int | None = 10) -> Tensor:
     """Return ``labels`` as int64 if they are whole numbers from 0 to ``classes - 1``, one for each of ``count`` images.
+
+    With ``classes=None`` there is no largest label.
 
     Raises:
         TypeError: not a tensor.
         ValueError: another count, other numbers.
     """
-    wanted = f"expected labels ({count},), whole numbers from 0 to {classes - 1}, got"
+    to = "" if classes is None else f" to {classes - 1}"
+    wanted = f"expected labels ({count},), whole numbers from 0{to}, got"
     if not isinstance(labels, Tensor):
         raise TypeError(f"{wanted} {type(labels).__name__}: convert it with torch.as_tensor")
     if tuple(labels.shape) != (count,):
         raise ValueError(f"{wanted} {tuple(labels.shape)}: give one label for each image")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    if not holds_whole_numbers(labels):
         raise ValueError(f"{wanted} {_dtype(labels)}: convert with labels.long()")
     labels = labels.long()
-    others = labels[(labels < 0) | (labels >= classes)]
+    others = labels[(labels < 0) | (labels >= (math.inf if classes is None else classes))]
     if len(others):
-        hint = "they have no labels" if bool((labels == -1).all()) else "leave those images out"
+        hint = "they have no labels" if bool((labels == -1).all()) else "leave them out"
         raise ValueError(f"{wanted} {others.unique()[:5].tolist()}: {hint}")
     return labels
 

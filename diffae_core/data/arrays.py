@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffae_core.base.validation import holds_whole_numbers
 from diffae_core.data.folders import class_order
 from diffae_core.data.pictures import as_images, check_levels, to_tensor, to_unit
 
@@ -61,8 +62,7 @@ def as_batch(items: list) -> tuple[Tensor, Tensor]:
     if any(len(pair) != 2 for pair in pairs):
         raise TypeError(f"expected {wanted}, got {type(items[0]).__name__}: see Digits.from_dataset")
     labels = to_tensor([label for _, label in pairs], wanted)
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if not whole or labels.numel() != len(pairs):
+    if not holds_whole_numbers(labels) or labels.numel() != len(pairs):
         raise TypeError(f"expected {wanted}, got labels {labels.dtype} {tuple(labels.shape)}: see Digits.from_dataset")
     return as_images([image for image, _ in pairs]), labels.long().flatten()
 
@@ -83,11 +83,11 @@ def as_index(index, count: int) -> Tensor:
     """
     wanted = f"expected the indices of some of {count} digits, a slice or a mask, got"
     try:
-        indices = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.array(list(index)))
+        indices = index.cpu() if isinstance(index, Tensor) else torch.from_numpy(np.array(list(index)))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{wanted} {type(index).__name__}: for one digit give a list, e.g. [3]") from None
     if not indices.numel():
-        return torch.zeros(0, dtype=torch.int64)
+        return torch.zeros(0, dtype=torch.int64, device="cpu")
     if indices.ndim != 1 or indices.is_floating_point() or indices.is_complex():
         raise TypeError(f"{wanted} {indices.dtype} {tuple(indices.shape)}: give a list of whole numbers")
     if indices.dtype == torch.bool:
@@ -109,7 +109,7 @@ def _numbers_of_names(labels, names: Sequence) -> Tensor:
     number = {name: index for index, name in enumerate(map(str, names))}
     if unknown := sorted(set(labels) - number.keys()):
         raise ValueError(f"expected labels from {list(names)}, got {unknown[:5]}: name all classes, or none")
-    return torch.tensor([number[label] for label in labels], dtype=torch.int64)
+    return torch.tensor([number[label] for label in labels], dtype=torch.int64, device="cpu")
 
 
 def _labels_by_key(labels, names: dict) -> tuple[Tensor, list[str]]:
@@ -133,7 +133,7 @@ def _whole_numbers(labels) -> Tensor:
         raise ValueError(f"{wanted} shape {tuple(numbers.shape)}: {hint}")
     if numbers.is_floating_point() and bool((numbers % 1 == 0).all()):
         numbers = numbers.long()
-    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
+    if not holds_whole_numbers(numbers):
         raise ValueError(f"{wanted} {numbers.dtype}: {hint}")
     low, high = map(int, numbers.aminmax()) if len(numbers) else (0, 0)
     if low < 0 or high >= 10_000:

@@ -96,7 +96,7 @@ class Digits(Dataset):
         """``count`` digits, evenly spaced over all of them."""
         if check_count(count, "count") > len(self):
             raise ValueError(f"expected count of {len(self)} or less, as many as there are digits, got {count}")
-        return self.subset(torch.arange(count) * len(self) // count)
+        return self.subset(torch.arange(count, device="cpu") * len(self) // count)
 
     def split(self, seed: int = 0) -> "tuple[Digits, Digits, Digits]":
         """``(train, validation, test)``: 10/12, 1/12 and 1/12 of the digits, at random, the same for the same seed."""

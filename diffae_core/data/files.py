@@ -157,5 +157,6 @@ def _renumbered(digits: Digits, names: list[str]) -> Digits:
     """The digits with their classes numbered as in ``names``."""
     if not names:
         return digits
-    numbers = torch.tensor([names.index(name) if name in names else -1 for name in digits.names], dtype=torch.int64)
+    numbers = [names.index(name) if name in names else -1 for name in digits.names]
+    numbers = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     return replace(digits, labels=numbers[digits.labels], names=tuple(names))

@@ -71,7 +71,7 @@ def _features(images: Tensor, paper: float) -> Tensor:
     columns = []
     for across in (ink.sum(1), ink.sum(2)):  # (N, W), (N, H)
         share = across / across.sum(1, keepdim=True).clamp(min=1e-6)
-        places = torch.linspace(0, 1, share.shape[1])
+        places = torch.linspace(0, 1, share.shape[1], device=share.device)
         middle = share @ places
         columns += [middle, (share @ places.square() - middle.square()).clamp(min=0).sqrt()]
     return torch.stack([border.median(1).values, ink.amax((1, 2)), ink.mean((1, 2)), *columns], dim=1)
@@ -139,6 +139,6 @@ def _like_mnist(mask: np.ndarray) -> Tensor:
     ink = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
     middle = scipy.ndimage.center_of_mass(ink)
     top, left = (min(max(round(13.5 - place), 0), 28 - side) for place, side in zip(middle, ink.shape))
-    digit = torch.zeros(1, 1, 28, 28, dtype=torch.float32)
+    digit = torch.zeros(1, 1, 28, 28, dtype=torch.float32, device="cpu")
     digit[0, 0, top : top + ink.shape[0], left : left + ink.shape[1]] = torch.from_numpy(ink)
     return digit

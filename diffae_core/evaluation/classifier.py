@@ -55,7 +55,7 @@ class DigitClassifier(Model):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 1, 28, 28)`` in [0, 1] -> logits ``(N, num_classes)``."""
-        return self.classifier(self.features(check_images(images, self.image_size).to(self.device)))
+        return self.classifier(self.features(check_images(images, self.image_size).to(self.device))).float()
 
     @torch.no_grad()
     def classify(self, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,8 @@ class Playground(OwnDigitsPanel):
 
     def z_T(self, digit: int, own: int, preview: bool = False) -> Tensor:
         """The handwriting of a digit, whose class is ``own``."""
-        return self.prior.invert(self.latents[[digit]], known(own), **PRIOR_PREVIEW if preview else {})
+        settings = PRIOR_PREVIEW | {"corrections": 0} if preview else {}
+        return self.prior.invert(self.latents[[digit]], known(own), **settings)
 
     def hands(
         self, digit: int, own: int, angle: float, hand: int, labels: tuple[int, ...], preview: bool = False
@@ -150,20 +151,21 @@ class Playground(OwnDigitsPanel):
         """The digit's latent as each of these classes, its handwriting turned, ``(len(labels), latent_dim)``."""
         settings = PRIOR_PREVIEW if preview else {}
         z_T = self.z_T(digit, own, preview)
-        z_T = turn(z_T, angle, seeded(hand)) if angle else z_T
-        others = [label for label in labels if label != own]
-        latents = {own: self.prior.generate(z_T, known(own), **settings)} if own in labels else {}
-        if others:
-            shown = self.prior.generate(
-                z_T.expand(len(others), -1), torch.tensor(others), guidance=GUIDANCE, **settings
-            )
-            latents |= dict(zip(others, shown.split(1)))
-        return torch.cat([latents[label] for label in labels]).cpu()
+        latents = {own: self.latents[[digit]]}
+        if angle:
+            z_T = turn(z_T, angle, seeded(hand))
+            latents[own] = self.prior.generate(z_T, known(own), **settings).cpu()
+        if others := [label for label in labels if label != own]:
+            z_T = z_T.expand(len(others), -1)
+            shown = self.prior.generate(z_T, torch.tensor(others), guidance=GUIDANCE, **settings)
+            latents |= dict(zip(others, shown.cpu().split(1)))
+        return torch.cat([latents[label] for label in labels])
 
     def row(self, digit: int, own: int, angle: float, hand: int, seed: int) -> Tensor:
         """The digit as each class, ``(C, 1, H, W)``, from the same x_T."""
         x_T = torch.randn(1, *self.images.shape[1:], generator=seeded(seed))
-        return self.model.generate(self.hands(digit, own, angle, hand, tuple(self.classes)), x_T=x_T).cpu()
+        latents = self.hands(digit, own, angle, hand, tuple(self.classes))
+        return self.model.generate(latents, PREVIEW_STEPS, x_T=x_T).cpu()
 
     @functools.cached_property
     def directions(self) -> Tensor:
@@ -219,7 +221,7 @@ class Playground(OwnDigitsPanel):
             decode = f"playground.model.denoise_with_latent(noisy, latent, {state['time']}, "
         elif state["start"] == INVERTED:
             lines += ["x_T = playground.model.invert(image, latent)"]
-        if self.prior:
+        if self.prior and (state["angle"] or label != own):
             lines += [f"z_T = playground.prior.invert(latent, {own})"]
             if state["angle"]:
                 lines += [f"z_T = core.turn(z_T, {state['angle']}, core.seeded({state['hand']}))"]

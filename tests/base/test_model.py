@@ -94,6 +94,10 @@ def test_during_a_training_a_models_latents_have_no_name(small_model, small_prio
         run = train(model, digits, small_autoencoder, config)
         next(iter(run))
         assert model.latents_from == run.ema_model.latents_from == ""
+        model.latents_from = "another"
+        with pytest.raises(ValueError, match="the number of training examples"):
+            train(model, digits.subset([]), small_autoencoder, config)
+        assert model.latents_from == "another", "a training that is refused changes nothing"
 
 
 def test_a_network_without_weights_and_a_fingerprint_of_few_bits(small_autoencoder):

@@ -232,6 +232,72 @@ def test_bfloat16_is_used_where_it_is_wanted_or_built_in(digits, monkeypatch):
     assert max(abs(a - b) for a, b in zip(losses[None, True], losses[None, False])) < 0.05
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_resumes_where_the_precision_is_another(digits, tmp_path, monkeypatch, first):
+    """bfloat16 wants the weights in another order of memory, and the fused AdamW does not look at the order."""
+    config = replace(CONFIG, epochs=8, learning_rate=1e-2)
+
+    def run_where(has_bfloat16):
+        monkeypatch.setattr("diffae_core.base.training.has_fast_bfloat16", lambda device: has_bfloat16)
+        return diffusion_run(digits, config)
+
+    wanted = [record.loss for record in run_where(not first)]
+    stopped = run_where(first)
+    for record in stopped:
+        if record.step == 16:
+            stopped.save(tmp_path / "run.pt")
+    resumed = run_where(not first)
+    resumed.resume(tmp_path / "run.pt")
+    for record, loss in zip(resumed, wanted[16:], strict=True):
+        assert record.loss == pytest.approx(loss, abs=0.01)
+        for weight, state in resumed.optimizer.state.items() if record.step < len(resumed) else ():
+            assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == weight.stride()
+
+
+@pytest.mark.parametrize("damage", [lambda moment: moment.sum(), lambda moment: moment / 0])
+def test_damaged_moments_are_refused(digits, tmp_path, damage):
+    run, path = autoencoder_run(digits), tmp_path / "run.pt"
+    next(iter(run))
+    run.save(path)
+    contents = torch.load(path, weights_only=True)
+    first = contents["optimizer"]["state"][0]
+    first["exp_avg"] = damage(first["exp_avg"])
+    torch.save(contents, path)
+    with pytest.raises(ValueError, match="expected a complete training run .*exp_avg of weight 0 is not finite, or of"):
+        autoencoder_run(digits).resume(path)
+
+
+def test_a_run_with_nan_does_not_replace_what_was_saved(digits, tmp_path):
+    run, path = autoencoder_run(digits), tmp_path / "run.pt"
+    run.save(path)
+    saved = path.read_bytes()
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        run.save(path)
+    assert path.read_bytes() == saved
+
+
+def test_a_heads_run_is_refused_on_another_backbone(digits, tmp_path):
+    features = small_encoder().encode_dataset(digits)
+
+    def run_on(encoder):
+        return core.train_last_layer(core.BayesianLastLayer(encoder.encoder, 16), features, CONFIG)
+
+    run_on(small_encoder()).save(tmp_path / "head.pt")
+    with pytest.raises(ValueError, match="to have data "):
+        run_on(core.SimpleAutoencoder(16, device="cpu").eval()).resume(tmp_path / "head.pt")
+
+
+def test_sizes_of_noise_are_compared_to_their_last_digit(digits, tmp_path):
+    def run_with(noise):
+        return core.train_autoencoder(core.SimpleAutoencoder(16, device="cpu"), digits, CONFIG, latent_noise=noise)
+
+    run_with(1.0).save(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"latent_noise 1\.0000004"):
+        run_with(1.0000004).resume(tmp_path / "run.pt")
+
+
 @pytest.mark.parametrize("stop_after", [1, 8])
 def test_training_in_bfloat16_gives_the_model_back_in_its_order_of_memory(digits, stop_after):
     run = diffusion_run(digits, replace(CONFIG, bfloat16=True))
