@@ -24,6 +24,8 @@ class LatentPrior(Model):
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of linear
     layers; each sees the noisy input again beside the previous layer's output, and time and label scale its output.
+    It learns only how the latents differ from a Gaussian: the Gaussian with the latents' covariance is computed
+    (:meth:`fit_gaussian`), and for it the best prediction is a formula.
 
     At eta 0 the prior is a map that can be run backwards. ``invert`` finds the noise z_T that, with the label, leads to
     a latent, and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another
@@ -50,6 +52,8 @@ class LatentPrior(Model):
     """
 
     pretrained_file = "latent_prior.pt"
+    components: Tensor  # (latent_dim, latent_dim): the principal directions of the latents, one a column
+    variances: Tensor  # (latent_dim,): of the latents along each
 
     def __init__(
         self,
@@ -77,19 +81,37 @@ class LatentPrior(Model):
         self.scales = nn.ModuleList(nn.Linear(time_embedding_dim, width) for _ in inputs)
         self.head = nn.Linear(width + latent_dim, latent_dim)
         nn.init.zeros_(self.head.weight)
+        self.register_buffer("components", torch.eye(latent_dim))
+        self.register_buffer("variances", torch.ones(latent_dim))
         self.to(choose_device(device))
+
+    def fit_gaussian(self, latents: Tensor) -> None:
+        """Keep the covariance of latents ``(N, latent_dim)``, N of 2 or more, as principal components and variances."""
+        variances, components = torch.linalg.eigh(torch.cov(latents.cpu().T))  # MPS has no eigh
+        self.variances.copy_(variances.clamp(min=1e-6))
+        self.components.copy_(components)
 
     def forward(self, x: Tensor, noise_rate: Tensor, labels: Tensor) -> Tensor:
         """Noisy latents ``(N, latent_dim)``, their noise rates and labels ``(N,)`` -> the velocity, of x's shape.
 
-        The label ``num_classes`` stands for none.
+        The label ``num_classes`` stands for none. Along a component on which latents have variance V, x_t has the
+        variance ``signal^2 V + noise^2``, and for a Gaussian the best prediction of the velocity is
+
+        ``signal * noise * (1 - V) / (signal^2 V + noise^2) * x_t``, with the error ``sqrt(V / (signal^2 V + noise^2))``
+
+        The network's output is multiplied by this error and added, as in EDM (arXiv 2206.00364, equation 7).
         """
         condition = self.time_embedding(noise_rate) + self.label_embedding(labels)  # (N, 32)
         inputs = x
         for layer, norm, scale in zip(self.layers, self.norms, self.scales):
             h = F.silu(norm(layer(inputs)) * (1 + scale(condition)))  # (N, width)
             inputs = torch.cat([h, x], dim=1)
-        return self.head(inputs)
+        noise = noise_rate[:, None]
+        signal = (1 - noise**2).clamp(min=0).sqrt()
+        spread = signal**2 * self.variances + noise**2  # (N, latent_dim): the variance of x_t along each component
+        gaussian = signal * noise * (1 - self.variances) / spread * (x @ self.components)
+        rest = (self.variances / spread).sqrt() * self.head(inputs)
+        return (gaussian + rest) @ self.components.T
 
     def loss(self, latents: Tensor, times: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of the velocity, ``(N,)``, as in :meth:`DiffusionModel.loss`, but on latents.
@@ -266,6 +288,8 @@ def train_latent_prior(
     def finish() -> None:
         prior.latents_from = latents_from
 
+    check_count(len(latents), "the number of training examples", at_least=2)
+    prior.fit_gaussian(latents)
     run = Training(prior, batch_loss, len(latents), config, data, finish)
     run.model.latents_from = run.ema_model.latents_from = ""  # mixed until the run has ended
     return run

@@ -56,6 +56,21 @@ def test_inversion_finds_the_noise_and_another_label_gives_another_digit_in_the_
     torch.testing.assert_close(gaussian.generate(z_T, other, num_steps=400), wanted, atol=0.01, rtol=0.01)
 
 
+def test_before_it_learns_anything_a_prior_is_the_gaussian_of_its_latents():
+    mixing = torch.randn(6, 6, generator=core.seeded(0)) / 2
+    latents = torch.randn(20_000, 6, generator=core.seeded(1)) @ mixing
+    prior = core.LatentPrior(6, 8, 1, num_classes=0, device="cpu")
+    prior.fit_gaussian(latents)
+    z_T = torch.randn(20_000, 6, generator=core.seeded(2))
+    for eta in (0.0, 1.0):
+        samples = prior.generate(z_T, num_steps=100, eta=eta, generator=core.seeded(3))
+        torch.testing.assert_close(torch.cov(samples.T), torch.cov(latents.T), atol=0.06, rtol=0)
+    x, noise_rate = torch.randn(6, generator=core.seeded(4)), torch.tensor([0.6])
+    covariance = torch.cov(latents.T)  # E[v | x_t] by the formula for Gaussians, without principal components
+    gain = 0.8 * 0.6 * (torch.eye(6) - covariance) @ torch.linalg.inv(0.64 * covariance + 0.36 * torch.eye(6))
+    torch.testing.assert_close(prior(x[None], noise_rate, torch.tensor([0]))[0], gain @ x, atol=1e-4, rtol=1e-4)
+
+
 def test_corrections_bring_the_round_trip_nearer(small_prior):
     z, labels = torch.randn(8, 16, generator=core.seeded(0)), torch.arange(8)
 
