@@ -60,10 +60,11 @@ def test_before_it_learns_anything_a_prior_is_the_gaussian_of_its_latents():
     mixing = torch.randn(6, 6, generator=core.seeded(0)) / 2
     latents = torch.randn(20_000, 6, generator=core.seeded(1)) @ mixing
     prior = core.LatentPrior(6, 8, 1, num_classes=0, device="cpu")
+    torch.nn.init.zeros_(prior.head.bias)
     prior.fit_gaussian(latents)
     z_T = torch.randn(20_000, 6, generator=core.seeded(2))
     for eta in (0.0, 1.0):
-        samples = prior.generate(z_T, num_steps=100, eta=eta, generator=core.seeded(3))
+        samples = prior.generate(z_T, num_steps=300, eta=eta, generator=core.seeded(3))
         torch.testing.assert_close(torch.cov(samples.T), torch.cov(latents.T), atol=0.06, rtol=0)
     x, noise_rate = torch.randn(6, generator=core.seeded(4)), torch.tensor([0.6])
     covariance = torch.cov(latents.T)  # E[v | x_t] by the formula for Gaussians, without principal components
