@@ -272,13 +272,13 @@ def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: 
 
     ways: dict[str, Callable[[], Tensor]] = {
         **{f"guidance {guidance:g}": partial(move, guidance) for guidance in (1.0, 1.25, 1.5, 1.75, 2.0, 3.0)},
-        "guidance 1.75, 10 steps": partial(move, 1.75, 10),
-        "guidance 1.5, 50 steps": partial(move, 1.5, 50),
-        "guidance 1.5, inverted to t = 0.9": partial(move, 1.5, start=0.9),
+        "guidance 2, 10 steps": partial(move, 2.0, 10),
+        "guidance 1.75, 50 steps": partial(move, 1.75, 50),
+        "guidance 1.75, inverted to t = 0.9": partial(move, 1.75, start=0.9),
         "guidance 2, inverted to t = 0.8": partial(move, 2.0, start=0.8),
         "guidance 2 below t = 0.5": partial(move, 2.0, until=0.5),
         "guidance 2 below t = 0.8": partial(move, 2.0, until=0.8),
-        "guidance 1.5, edited by 0.5 before": partial(nudged, 0.5),
+        "guidance 1.75, edited by 0.5 before": partial(nudged, 0.5),
         "edited by 1.5, refined at 0.6 (the paper's way)": partial(edited, 1.5, 0.6),
         "edited by 1, refined at 0.45, guidance 2.5": partial(edited, 1.0, 0.45, 2.5),
     }

@@ -16,7 +16,7 @@ from diffae_core.evaluation.metrics import stroke_statistics
 from diffae_core.latents import slerp, turn
 from diffae_core.prior import LatentPrior
 
-GUIDANCE = 1.5  # towards another label; chosen on validation digits (docs/recipe.md)
+GUIDANCE = 1.75  # towards another label; chosen on validation digits (docs/recipe.md)
 FRAMES = 8  # of the animation, from one digit to the next
 
 

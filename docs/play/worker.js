@@ -5,7 +5,7 @@ import { ddim_sample, lerp, seeded, slerp, step_times, turn } from "./sampler.js
 
 const STEPS = 5; // DDIM steps of a digit, of quadratic spacing
 const QUICK_STEPS = 3; // while a slider moves
-const GUIDANCE = 1.5; // towards a label that is not the digit's own
+const GUIDANCE = 1.75; // towards a label that is not the digit's own
 const LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 const FRAMES = 13; // of the way between two digits
 
