@@ -136,7 +136,7 @@ def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) ->
     unit = normalize(z_T, dim=-1)
     across = noise - (noise * unit).sum(dim=-1, keepdim=True) * unit
     if bool((across.norm(dim=-1) < 1e-3 * noise.norm(dim=-1)).any()):
-        raise ValueError("expected noise of another direction than z_T's, got parallel noise: use another seed")
+        raise ValueError("expected noise in a direction other than z_T's, got parallel noise: use another seed")
     return math.cos(angle) * z_T + math.sin(angle) * z_T.norm(dim=-1, keepdim=True) * normalize(across, dim=-1)
 
 

@@ -24,8 +24,8 @@ class LatentPrior(Model):
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of linear
     layers; each sees the noisy input again beside the previous layer's output, and time and label scale its output.
-    It learns only how the latents differ from a Gaussian: the Gaussian with the latents' covariance is computed
-    (:meth:`fit_gaussian`), and for it the best prediction is a formula.
+    For a Gaussian with the latents' covariance (:meth:`fit_gaussian`), the best prediction is a formula. The network
+    learns only how the latents differ from this Gaussian.
 
     At eta 0 the prior is a map that can be run backwards. ``invert`` finds the noise z_T that, with the label, leads to
     a latent, and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another
@@ -52,7 +52,7 @@ class LatentPrior(Model):
     """
 
     pretrained_file = "latent_prior.pt"
-    components: Tensor  # (latent_dim, latent_dim): the principal directions of the latents, one a column
+    components: Tensor  # (latent_dim, latent_dim): the principal directions of the latents, one per column
     variances: Tensor  # (latent_dim,): of the latents along each
 
     def __init__(
@@ -99,7 +99,7 @@ class LatentPrior(Model):
 
         ``signal * noise * (1 - V) / (signal^2 V + noise^2) * x_t``, with the error ``sqrt(V / (signal^2 V + noise^2))``
 
-        The network's output is multiplied by this error and added, as in EDM (arXiv 2206.00364, equation 7).
+        The layers' output, times this error, is added to that prediction, as in EDM (arXiv 2206.00364, equation 7).
         """
         condition = self.time_embedding(noise_rate) + self.label_embedding(labels)  # (N, 32)
         inputs = x

@@ -35,7 +35,7 @@ class BayesianLastLayer(Model):
 
     Args:
         backbone: images -> latents, such as ``autoencoder.encoder``. It gets no gradient here, and so stays as it is.
-            The head stands on the backbone's device, and ``head.to()`` moves both.
+            The head is on the backbone's device, and ``head.to()`` moves both.
         latent_dim: numbers in a latent.
         num_classes: classes to tell apart.
         prior_sigma: standard deviation of the prior, above 0.
@@ -63,7 +63,9 @@ class BayesianLastLayer(Model):
         backbone = self.backbone.state_dict()
         saved = [weights[f"backbone.{name}"] for name in backbone]
         if fingerprint(*saved) != fingerprint(*backbone.values()):
-            raise ValueError(f"expected a head of this backbone at {path}, got one of another: use the right encoder")
+            raise ValueError(
+                f"expected a head of this backbone at {path}, got one of another backbone: use the right encoder"
+            )
 
     @classmethod
     def from_pretrained(cls, *args, **settings) -> NoReturn:

@@ -137,9 +137,9 @@ class Training:
             yield record
 
     def _align_moments(self) -> None:
-        """Lay the optimizer's moments out in memory as their weights: those of a resumed run may lie otherwise.
+        """Give the optimizer's moments the memory layout of their weights; in a resumed run it can differ.
 
-        The fused AdamW does not look at strides.
+        The fused AdamW ignores strides.
         """
         for weight, state in self.optimizer.state.items():
             for name in MOMENTS:
@@ -257,7 +257,7 @@ def _check_moments(weights: list[Tensor], states: dict[int, dict]) -> None:
     for index, state in states.items():
         for name in MOMENTS:
             if state[name].shape != weights[index].shape or not bool(state[name].isfinite().all()):
-                raise ValueError(f"{name} of weight {index} is not finite, or of another shape")
+                raise ValueError(f"{name} of weight {index} is not finite, or of the wrong shape")
 
 
 @contextmanager

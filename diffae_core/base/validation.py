@@ -107,7 +107,7 @@ def check_labels(labels: Tensor, count: int, classes: int | None = 10) -> Tensor
     labels = labels.long()
     others = labels[(labels < 0) | (labels >= (math.inf if classes is None else classes))]
     if len(others):
-        hint = "they have no labels" if bool((labels == -1).all()) else "leave them out"
+        hint = "they have no labels" if bool((labels == -1).all()) else "leave those examples out"
         raise ValueError(f"{wanted} {others.unique()[:5].tolist()}: {hint}")
     return labels
 
