@@ -289,7 +289,7 @@ def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: 
         rows.append([name, values["accuracy"], values["precision"], values["FD ratio"], *kept.values()])
         print(*rows[-1], flush=True)
     columns = ["another label by", "becomes it, %", "precision", "FD ratio", *(f"{name} kept" for name in kept)]
-    return measure.table(columns, rows, ["", "{:.1f}", "{:.3f}", "{:.2f}", *["{:.2f}"] * 4], images=len(wanted))
+    return measure.table(columns, rows, ["", "{:.2f}", "{:.3f}", "{:.2f}", *["{:.2f}"] * 4], images=len(wanted))
 
 
 def decoding(count: int) -> None:

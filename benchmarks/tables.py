@@ -400,7 +400,7 @@ SUMMARY = (
     ("another label, in the same handwriting", 1_800, "thickness kept"),
     ("from the prior, any class", 10_000, "FD ratio"),
 )
-FORMS = {"MSE": "{:.2g}", "precision": "{:.3f}", "pixel change": "{:.4f}"}
+FORMS = {"MSE": "{:.2g}", "precision": "{:.3f}", "pixel change": "{:.4f}", "thickness kept": "{:.3f}"}
 
 
 def reached(metric: str, value: float, must: float | None, reach: float | None) -> str | None:
