@@ -142,7 +142,8 @@ class Playground(OwnDigitsPanel):
 
     def z_T(self, digit: int, own: int, preview: bool = False) -> Tensor:
         """The handwriting of a digit, whose class is ``own``."""
-        settings = PRIOR_PREVIEW | {"corrections": 0} if preview else {}
+        exact = digit != self.drawn  # a digit that is being drawn changes anyway
+        settings = PRIOR_PREVIEW | {"corrections": int(exact)} if preview else {}
         return self.prior.invert(self.latents[[digit]], known(own), **settings)
 
     def hands(
