@@ -184,7 +184,7 @@ def train_autoencoder(
         noisy = mix_latents(latents, mixed_share, generator) + latent_noise * noise
         return F.mse_loss(model.decoder(noisy).float(), images)
 
-    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:.17g}, mixed_share {mixed_share:.17g}"
+    data = f"{fingerprint(digits.pixels)}, latent_noise {latent_noise:.15g}, mixed_share {mixed_share:.15g}"
     return Training(model, batch_loss, len(digits), config, data, finish=lambda: model.normalise_latents(digits))
 
 

@@ -333,8 +333,8 @@ def train_diffusion(
     latents = autoencoder.encode_dataset(digits).tensors[0]
     latents = check_latents(latents, model.latent_dim).to(model.device)
     latents_from = encoder_fingerprint(autoencoder)
-    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:.17g}"
-    data = f"{data}, mixed_share {mixed_share:.17g}"
+    data = f"{fingerprint(digits.pixels)}, encoder {latents_from}, max_latent_noise {max_latent_noise:.15g}"
+    data = f"{data}, mixed_share {mixed_share:.15g}"
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> Tensor:
         index = index.to(pixels.device)
@@ -384,7 +384,7 @@ def train_jointly(
         autoencoder.normalise_latents(digits)
         model.latents_from = encoder_fingerprint(autoencoder)
 
-    data = f"{fingerprint(digits.pixels)}, max_latent_noise {max_latent_noise:.17g}, mixed_share {mixed_share:.17g}"
+    data = f"{fingerprint(digits.pixels)}, max_latent_noise {max_latent_noise:.15g}, mixed_share {mixed_share:.15g}"
     run = Training(trained, batch_loss, len(digits), config, data, finish)
     model.latents_from = run.ema_model.diffusion.latents_from = ""  # mixed until the run has ended
     return run

@@ -24,8 +24,8 @@ class LatentPrior(Model):
 
     The Diffusion Autoencoders paper (arXiv 2111.15640) calls it the latent DDIM. The network is a stack of linear
     layers; each sees the noisy input again beside the previous layer's output, and time and label scale its output.
-    For a Gaussian with the latents' covariance (:meth:`fit_gaussian`), the best prediction is a formula. The network
-    learns only how the latents differ from this Gaussian.
+    For a Gaussian with the latents' covariance and the mean 0 (:meth:`fit_gaussian`), the best prediction is a formula.
+    The network learns only how the latents differ from this Gaussian.
 
     At eta 0 the prior is a map that can be run backwards. ``invert`` finds the noise z_T that, with the label, leads to
     a latent, and z_T holds what the label leaves open: the handwriting. So ``generate(z_T, other_labels)`` is another
@@ -85,10 +85,20 @@ class LatentPrior(Model):
         self.register_buffer("variances", torch.ones(latent_dim))
         self.to(choose_device(device))
 
+    @torch.no_grad()
     def fit_gaussian(self, latents: Tensor) -> None:
-        """Keep the covariance of latents ``(N, latent_dim)``, N of 2 or more, as principal components and variances."""
-        variances, components = torch.linalg.eigh(torch.cov(latents.cpu().T))  # MPS has no eigh
-        self.variances.copy_(variances.clamp(min=1e-6))
+        """Keep the covariance of latents with mean 0, ``(N, latent_dim)``, as principal components and variances.
+
+        Few latents do not show along which components digits hardly vary: no variance is below
+        ``(latent_dim / N)^2``, or 1 if that is larger. What the network has learnt so far is kept.
+        """
+        check_count(len(check_latents(latents, self.latent_dim)), "the number of latents")
+        latents = latents.cpu()  # MPS has no eigh
+        variances, components = torch.linalg.eigh(latents.T @ latents / len(latents))
+        self.variances.copy_(variances.clamp(min=min(1.0, (self.latent_dim / len(latents)) ** 2)))
+        rotation = components.to(self.device).T @ self.components  # the network's output is along the components
+        self.head.weight.copy_(rotation @ self.head.weight)
+        self.head.bias.copy_(rotation @ self.head.bias)
         self.components.copy_(components)
 
     def forward(self, x: Tensor, noise_rate: Tensor, labels: Tensor) -> Tensor:
@@ -288,10 +298,10 @@ def train_latent_prior(
     def finish() -> None:
         prior.latents_from = latents_from
 
-    check_count(len(latents), "the number of training examples", at_least=2)
-    prior.fit_gaussian(latents)
     run = Training(prior, batch_loss, len(latents), config, data, finish)
-    run.model.latents_from = run.ema_model.latents_from = ""  # mixed until the run has ended
+    for model in (run.model, run.ema_model):
+        model.fit_gaussian(latents)
+        model.latents_from = ""  # mixed until the run has ended
     return run
 
 

@@ -19,7 +19,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         frequencies = torch.linspace(math.log(1.0), math.log(1000.0), dim // 2, device="cpu").exp()
-        angular_speeds = (2 * math.pi * frequencies).to(torch.get_default_device())
+        angular_speeds = (2 * math.pi * frequencies).to(torch.empty(0).device)  # the default device
         self.register_buffer("angular_speeds", angular_speeds, persistent=False)
 
     def forward(self, noise_rate: Tensor) -> Tensor:

@@ -72,6 +72,32 @@ def test_before_it_learns_anything_a_prior_is_the_gaussian_of_its_latents():
     torch.testing.assert_close(prior(x[None], noise_rate, torch.tensor([0]))[0], gain @ x, atol=1e-4, rtol=1e-4)
 
 
+def test_a_trained_prior_keeps_what_it_knows_when_its_gaussian_is_fitted_again(sample, autoencoder):
+    prior = core.LatentPrior.from_pretrained(device="cpu")
+    latents, labels = autoencoder.encode_dataset(sample.spaced(2000)).tensors
+    inputs = torch.full((2000,), 0.5), torch.randn(latents.shape, generator=core.seeded(0)), labels
+    before = prior.loss(latents, *inputs).mean()
+    core.train_latent_prior(prior, sample.spaced(2000), autoencoder)
+    assert prior.loss(latents, *inputs).mean() < 1.1 * before
+
+
+def test_few_latents_do_not_make_others_impossible(sample, autoencoder):
+    """The Gaussian of 20 latents is 0 wide along most directions, where others are."""
+    prior = core.LatentPrior(width=32, depth=1, num_classes=0, device="cpu")
+    latents = autoencoder.encode_dataset(sample.spaced(200)).tensors[0]
+    config = core.TrainingConfig(epochs=10, batch_size=10, learning_rate=1e-3)
+    for record in core.train_latent_prior(prior, sample.spaced(20), autoencoder, config):
+        assert record.loss < 5
+    assert prior.invert(latents).norm(dim=1).mean() < 40
+
+
+def test_one_number_is_a_latent_too(sample):
+    run = core.train_latent_prior(
+        core.LatentPrior(1, 8, 1, device="cpu"), sample.spaced(20), core.SimpleAutoencoder(1, device="cpu")
+    )
+    assert next(iter(run)).loss < 10
+
+
 def test_corrections_bring_the_round_trip_nearer(small_prior):
     z, labels = torch.randn(8, 16, generator=core.seeded(0)), torch.arange(8)
 

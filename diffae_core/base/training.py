@@ -213,7 +213,8 @@ class Training:
         Raises:
             ValueError: a weight is NaN or infinite: such a run is not saved.
         """
-        checkpoints.check_state(self.model, self.model.state_dict(), path)
+        for model in (self.model, self.ema_model):
+            checkpoints.check_state(model, model.state_dict(), path)
         checkpoints.save(
             {
                 "kind": "training",
@@ -253,11 +254,13 @@ class Training:
 
 
 def _check_moments(weights: list[Tensor], states: dict[int, dict]) -> None:
-    """Refuse moments of the optimizer that are not finite or do not have their weight's shape."""
+    """Refuse moments of the optimizer that cannot be: of another shape than their weight, not finite, or negative."""
     for index, state in states.items():
         for name in MOMENTS:
             if state[name].shape != weights[index].shape or not bool(state[name].isfinite().all()):
                 raise ValueError(f"{name} of weight {index} is not finite, or of the wrong shape")
+        if bool((state["exp_avg_sq"] < 0).any()):
+            raise ValueError(f"exp_avg_sq of weight {index} is negative, but it is a mean of squares")
 
 
 @contextmanager

@@ -98,6 +98,10 @@ def test_during_a_training_a_models_latents_have_no_name(small_model, small_prio
         with pytest.raises(ValueError, match="the number of training examples"):
             train(model, digits.subset([]), small_autoencoder, config)
         assert model.latents_from == "another", "a training that is refused changes nothing"
+    before = {name: values.clone() for name, values in small_prior.state_dict().items()}
+    with pytest.raises(ValueError, match="the number of training examples"):
+        core.train_latent_prior(small_prior, digits.subset([]), small_autoencoder, config)
+    assert all_equal(small_prior.state_dict(), before)
 
 
 def test_a_network_without_weights_and_a_fingerprint_of_few_bits(small_autoencoder):
