@@ -201,8 +201,10 @@ def test_the_row_shows_the_digit_as_each_class_and_is_kept(playground, monkeypat
     playground.choose(label=7)
     assert playground.error is None and label.pictures == shown, "what depends on the digit alone is kept"
     monkeypatch.undo()
+    before = playground.hands.cache_info().misses
     playground.choose(angle=1.0)
     assert label.pictures != shown
+    assert playground.hands.cache_info().misses == before + 2, "once for the preview, once for result and row together"
 
 
 def test_more_stays_as_it_was_left(panels):

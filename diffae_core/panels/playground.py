@@ -165,7 +165,7 @@ class Playground(OwnDigitsPanel):
     def row(self, digit: int, own: int, angle: float, hand: int, seed: int) -> Tensor:
         """The digit as each class, ``(C, 1, H, W)``, from the same x_T."""
         x_T = torch.randn(1, *self.images.shape[1:], generator=seeded(seed))
-        latents = self.hands(digit, own, angle, hand, tuple(self.classes))
+        latents = self.hands(digit, own, angle, hand, tuple(self.classes), False)  # as draw asks for them: kept
         return self.model.generate(latents, PREVIEW_STEPS, x_T=x_T).cpu()
 
     @functools.cached_property
