@@ -195,8 +195,8 @@ class DiffusionModel(Model):
             corrections: fixed-point iterations for each step; each costs as much as the step itself.
 
         Returns:
-            x_T ``(N, 1, 28, 28)``. For images like the training digits, its standard deviation comes to 1, that of true
-            noise, with many steps or corrections; with few, x_T is too smooth.
+            x_T ``(N, 1, 28, 28)``. It is not quite true noise: its standard deviation depends on steps and corrections,
+            and is far below 1 with few of both.
         """
         images = check_images(images, self.image_size).to(self.device)
         check_count(corrections, "corrections", at_least=0)

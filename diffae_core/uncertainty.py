@@ -132,6 +132,8 @@ def train_last_layer(
 ) -> Training:
     """A run that fits the weights' Gaussians to ``autoencoder.encode_dataset(digits)`` by maximising the ELBO.
 
+    A saved run resumes with the same features, so keep them: encoded again, they can differ in the last digits.
+
     Raises:
         TypeError, ValueError: another kind of head, or features that are not latents ``(N, latent_dim)`` and labels.
     """
