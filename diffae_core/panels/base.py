@@ -14,7 +14,7 @@ from IPython import get_ipython
 from diffae_core.panels.controls import HERE, field, line, player
 
 PREVIEW_STEPS = 3  # DDIM steps while a slider moves
-PRIOR_PREVIEW = {"num_steps": 10}  # and steps of the prior
+PRIOR_PREVIEW = {"num_steps": 8}  # and steps of the prior
 REST_SECONDS = 0.4  # a slider that has rested this long gets its full number of steps
 
 
