@@ -135,7 +135,8 @@ def turn(z_T: Tensor, angle: float, generator: torch.Generator | None = None) ->
     noise = random_normal(z_T.shape, z_T.device, check_generator(generator)).to(z_T)
     unit = normalize(z_T, dim=-1)
     across = noise - (noise * unit).sum(dim=-1, keepdim=True) * unit
-    if bool((across.norm(dim=-1) < 1e-5 * noise.norm(dim=-1)).any()):
+    rounding = max(1e-5, 10 * torch.finfo(z_T.dtype).eps)
+    if bool((across.norm(dim=-1) < rounding * noise.norm(dim=-1)).any()):
         hint = "use another seed, and z_T of two numbers or more"
         raise ValueError(f"expected noise in a direction other than z_T's, got parallel noise: {hint}")
     return math.cos(angle) * z_T + math.sin(angle) * z_T.norm(dim=-1, keepdim=True) * normalize(across, dim=-1)

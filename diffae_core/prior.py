@@ -89,8 +89,8 @@ class LatentPrior(Model):
     def fit_gaussian(self, latents: Tensor) -> None:
         """Keep the covariance of latents with mean 0, ``(N, latent_dim)``, as principal components and variances.
 
-        Few latents do not show along which components digits hardly vary: no variance is below
-        ``(latent_dim / N)^2``, or 1 if that is larger. What the network has learnt so far is kept.
+        Few latents do not show along which components digits hardly vary, so no variance is below
+        ``min(1, (latent_dim / N)^2)``. What the network has learnt so far is kept.
         """
         check_count(len(check_latents(latents, self.latent_dim)), "the number of latents")
         latents = latents.cpu()  # MPS has no eigh
@@ -299,9 +299,9 @@ def train_latent_prior(
         prior.latents_from = latents_from
 
     run = Training(prior, batch_loss, len(latents), config, data, finish)
-    for model in (run.model, run.ema_model):
-        model.fit_gaussian(latents)
-        model.latents_from = ""  # mixed until the run has ended
+    prior.fit_gaussian(latents)
+    run.ema_model.load_state_dict(prior.state_dict())
+    run.model.latents_from = run.ema_model.latents_from = ""  # mixed until the run has ended
     return run
 
 

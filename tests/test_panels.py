@@ -205,6 +205,13 @@ def test_the_row_shows_the_digit_as_each_class_and_is_kept(playground, monkeypat
     playground.choose(angle=1.0)
     assert label.pictures != shown
     assert playground.hands.cache_info().misses == before + 2, "once for the preview, once for result and row together"
+    calls, generate = [], playground.prior.generate
+    monkeypatch.setattr(
+        playground.prior, "generate", lambda *given, **named: calls.append(given) or generate(*given, **named)
+    )
+    playground.forget()
+    playground.render(preview=True, **playground.state)
+    assert len(calls) == 1, "a preview computes the chosen class alone"
 
 
 def test_more_stays_as_it_was_left(panels):

@@ -152,9 +152,9 @@ class Playground(OwnDigitsPanel):
         """The digit's latent as each of these classes, its handwriting turned, ``(len(labels), latent_dim)``."""
         settings = PRIOR_PREVIEW if preview else {}
         z_T = self.z_T(digit, own, preview)
+        z_T = turn(z_T, angle, seeded(hand)) if angle else z_T
         latents = {own: self.latents[[digit]]}
-        if angle:
-            z_T = turn(z_T, angle, seeded(hand))
+        if angle and own in labels:
             latents[own] = self.prior.generate(z_T, known(own), **settings).cpu()
         if others := [label for label in labels if label != own]:
             z_T = z_T.expand(len(others), -1)
