@@ -80,7 +80,7 @@ notebooks: $(VENV)/installed-lab,uncertainty  ## run all notebooks again, in pla
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-bench: $(VENV)/installed-test,bench  ## speed compared with the alternatives, for docs/performance.md (an hour)
+bench: $(VENV)/installed-test,bench  ## speed compared with the alternatives, for docs/performance.md (three hours)
 	$(BIN)/python benchmarks/time_to_quality.py
 	$(BIN)/python benchmarks/speed.py all
 	$(BIN)/python benchmarks/time_to_quality.py --times

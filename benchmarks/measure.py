@@ -23,10 +23,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 
 
-def weights() -> str:
-    """A fingerprint of the shipped weights."""
+def weights(folder: Path | None = None) -> str:
+    """A fingerprint of the weights in a folder; by default of the shipped ones."""
     joined = hashlib.sha256()
-    for path in sorted((Path(core.__file__).parent / "pretrained").glob("*.pt")):
+    for path in sorted((folder or Path(core.__file__).parent / "pretrained").glob("*.pt")):
         joined.update(path.read_bytes())
     return joined.hexdigest()[:12]
 
@@ -80,6 +80,23 @@ def generate(model, latents: Tensor, num_steps: int = core.diffusion.NUM_STEPS, 
     """Digits from latents and random x_T, 250 at a time."""
     generator = core.seeded(seed)
     return core.in_batches(lambda z: model.generate(z, num_steps, generator=generator, **options), latents, 250)
+
+
+def inverted(model, images: Tensor, z: Tensor, num_steps: int, spacing: str, corrections=None, other=None) -> Tensor:
+    """Images inverted to their x_T with latents z, and generated again from it: with z, or with other latents."""
+    options = {} if corrections is None else {"corrections": corrections}
+
+    def again(rows: Tensor) -> Tensor:
+        x_T = model.invert(images[rows], z[rows], num_steps, spacing=spacing, **options)
+        return model.generate((z if other is None else other)[rows], num_steps, x_T=x_T, spacing=spacing)
+
+    return core.in_batches(again, torch.arange(len(images)), 250)
+
+
+def partners(labels: Tensor) -> Tensor:
+    """For each digit the next one, in the order of the file, that is of another class: its index."""
+    shift = torch.stack([labels.roll(-k) != labels for k in range(1, 100)]).float().argmax(dim=0) + 1
+    return (torch.arange(len(labels)) + shift) % len(labels)
 
 
 class Reference:

@@ -210,12 +210,12 @@ def variants(table: str, changed: dict[str, dict], steps: int, count: int) -> No
     measure.write(table, command, {table: found}, weights="none")
 
 
-def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) -> dict:
-    """What more DDIM steps bring: for each set of latents and grid, is it a digit, how hazy and how soft is it?"""
+def grid_of_steps(reference: measure.Reference, sets: dict[str, Callable[..., Tensor]]) -> dict:
+    """What more DDIM steps bring: for each way to decode and grid, is it a digit, how hazy and how soft is it?"""
     haze, softness, rows = core.metrics.faint_share, core.metrics.grey_per_ink, []
-    for name, latents in sets.items():
+    for name, decode in sets.items():
         for spacing, steps in itertools.product(("uniform", "quadratic"), (3, 5, 8, 20)):
-            images = measure.generate(model, latents, steps, seed=1, spacing=spacing)
+            images = decode(num_steps=steps, spacing=spacing)
             values = reference.measure(images)
             rows.append([name, spacing, steps, values["FD ratio"], values["precision"], haze(images), softness(images)])
             print(*rows[-1], flush=True)
@@ -234,7 +234,7 @@ def grid_of_steps(reference: measure.Reference, model, sets: dict[str, Tensor]) 
 
 
 def relabelled(
-    prior, z: Tensor, labels: Tensor, wanted: Tensor, guidance=1.0, steps=20, start=1.0, until=1.0
+    prior, z: Tensor, labels: Tensor, wanted: Tensor, guidance=1.0, steps=20, start=1.0, until=1.0, corrections=1
 ) -> Tensor:
     """Latents inverted with their labels up to time ``start``, generated with others; guided below time ``until``."""
 
@@ -251,7 +251,7 @@ def relabelled(
 
     times = core.step_times(steps, start=start)
     with torch.no_grad():
-        z_T = core.ddim_invert(denoiser_for(labels, 1.0), z, times, corrections=1)
+        z_T = core.ddim_invert(denoiser_for(labels, 1.0), z, times, corrections=corrections)
         return core.ddim_sample(denoiser_for(wanted, guidance), z_T, times)
 
 
@@ -274,6 +274,8 @@ def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: 
         **{f"guidance {guidance:g}": partial(move, guidance) for guidance in (1.0, 1.25, 1.5, 1.75, 2.0, 3.0)},
         "guidance 2, 10 steps": partial(move, 2.0, 10),
         "guidance 1.75, 50 steps": partial(move, 1.75, 50),
+        "guidance 1.75, no fixed-point iteration": partial(move, 1.75, corrections=0),
+        "guidance 1.75, 4 fixed-point iterations": partial(move, 1.75, corrections=4),
         "guidance 1.75, inverted to t = 0.9": partial(move, 1.75, start=0.9),
         "guidance 2, inverted to t = 0.8": partial(move, 2.0, start=0.8),
         "guidance 2 below t = 0.5": partial(move, 2.0, until=0.5),
@@ -282,8 +284,10 @@ def frontier(reference: measure.Reference, model, prior, z: Tensor, directions: 
         "edited by 1.5, refined at 0.6 (the paper's way)": partial(edited, 1.5, 0.6),
         "edited by 1, refined at 0.45, guidance 2.5": partial(edited, 1.0, 0.45, 2.5),
     }
+    decoded_with = {"guidance 1.75, decoded with latent_noise=1": 1.0}
+    ways |= dict.fromkeys(decoded_with, partial(move, 1.75))
     for name, way in ways.items():
-        images = measure.generate(model, way(), seed=1)
+        images = measure.generate(model, way(), seed=1, latent_noise=decoded_with.get(name))
         values = reference.measure(images, wanted)
         kept = core.metrics.strokes_kept(before, images, labels, wanted)
         rows.append([name, values["accuracy"], values["precision"], values["FD ratio"], *kept.values()])
@@ -302,9 +306,12 @@ def decoding(count: int) -> None:
     directions = core.class_directions(*autoencoder.encode_dataset(train.subset(slice(0, 10_000))).tensors)
     noisy = z + 2 * torch.randn(z.shape, generator=core.seeded(5))
     relabelled_z = prior.generate(prior.invert(z, labels), (labels + 1) % 10, guidance=core.demo.GUIDANCE)
-    sets = {"exact": z, "+ 2 std": noisy, "another label": relabelled_z}
-    sets |= {"from the prior": prior.sample_latents(count, generator=core.seeded(6))}
-    tables = {"steps": grid_of_steps(reference, model, sets)}
+    middle = core.lerp(z, z[measure.partners(labels)], 0.5)
+    latents = {"exact": z, "+ 2 std": noisy, "half-way between classes": middle, "another label": relabelled_z}
+    latents |= {"from the prior": prior.sample_latents(count, generator=core.seeded(6))}
+    sets = {name: partial(measure.generate, model, rows, seed=1) for name, rows in latents.items()}
+    sets["exact, inverted x_T"] = partial(measure.inverted, model, digits.images, z)
+    tables = {"steps": grid_of_steps(reference, sets)}
     tables["handwriting"] = frontier(reference, model, prior, z, directions)
     for table in tables.values():
         table["facts"] |= {"validation digits": count, "reference FD": reference.distance}

@@ -73,7 +73,8 @@ class Race:
         for record in run:
             if record.step >= next_look(name, looks) or record.step == len(run):
                 looks.append([record.step, *self.look(run.ema_model)])
-                state.with_suffix(".looks").write_text(json.dumps(looks))
+                with core.checkpoints.atomic_write(state.with_suffix(".looks")) as temporary:
+                    temporary.write_text(json.dumps(looks))
                 run.save(state)
                 if looks[-1][1] >= STOPS.get(name, math.inf):
                     break
