@@ -1,4 +1,4 @@
-"""Sampling and training on the accelerator and on the CPU: seconds, and whether the same seed gives the same picture.
+"""Seconds of sampling (on CPU and accelerator) and training (accelerator only); does one seed give the same picture?
 
 python benchmarks/gpu.py    prints tables in Markdown; tests/gpu.sh calls it on a machine with a GPU
 """
@@ -15,7 +15,7 @@ SIZES = (1, 64, 4096)
 
 
 def training_row(device: torch.device, digits: core.Digits, bfloat16: bool | None) -> str:
-    """Seconds for an epoch of 54,000 digits in steps of 64, from 100 steps after 20 for warming up."""
+    """Seconds for an epoch of 54,000 digits in steps of 64, estimated from 100 steps after 20 of warm-up."""
     autoencoder = core.SimpleAutoencoder.from_pretrained(device=device)
     model = core.DiffusionModel(device=device)
     run = core.train_diffusion(model, digits, autoencoder, replace(core.DIFFUSION, bfloat16=bfloat16))
@@ -35,7 +35,7 @@ def main() -> None:
     cpu, best = torch.device("cpu"), core.choose_device()
     digits = core.load_mnist("test")
     latents = core.SimpleAutoencoder.from_pretrained(device="cpu").encode_dataset(digits).tensors[0]
-    latents = latents.repeat(5, 1)[: max(SIZES)]  # the embedded sample has fewer test digits
+    latents = latents.repeat(5, 1)[: max(SIZES)]  # repeated, because the embedded sample has too few test digits
     models = {device: core.DiffusionModel.from_pretrained(device=device) for device in (cpu, best)}
 
     print("| device | digits | seconds for 5 steps (median of 5) |\n| --- | --- | --- |")
@@ -52,7 +52,7 @@ def main() -> None:
 
     print()
     for tf32 in (True, False):
-        torch.backends.cudnn.allow_tf32 = tf32  # torch's default: convolutions on CUDA round to 10 bits
+        torch.backends.cudnn.allow_tf32 = tf32  # True is torch's default: CUDA convolutions round to 10 bits
         pictures = [model.generate(latents[:64], generator=core.seeded(0)).cpu() for model in models.values()]
         difference = (pictures[0] - pictures[-1]).abs().max().item()
         print(f"The same seed at eta 0, TF32 {'on' if tf32 else 'off'}: a pixel differs by {difference:.1e} at most.\n")

@@ -94,7 +94,7 @@ def inverted(model, images: Tensor, z: Tensor, num_steps: int, spacing: str, cor
 
 
 def partners(labels: Tensor) -> Tensor:
-    """For each digit the next one, in the order of the file, that is of another class: its index."""
+    """For each digit, the index of the next digit of another class, in the order of the file."""
     shift = torch.stack([labels.roll(-k) != labels for k in range(1, 100)]).float().argmax(dim=0) + 1
     return (torch.arange(len(labels)) + shift) % len(labels)
 

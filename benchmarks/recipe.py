@@ -211,7 +211,7 @@ def variants(table: str, changed: dict[str, dict], steps: int, count: int) -> No
 
 
 def grid_of_steps(reference: measure.Reference, sets: dict[str, Callable[..., Tensor]]) -> dict:
-    """What more DDIM steps bring: for each way to decode and grid, is it a digit, how hazy and how soft is it?"""
+    """What more DDIM steps bring: for each way to decode and each grid, is the picture a digit, how hazy, how soft?"""
     haze, softness, rows = core.metrics.faint_share, core.metrics.grey_per_ink, []
     for name, decode in sets.items():
         for spacing, steps in itertools.product(("uniform", "quadratic"), (3, 5, 8, 20)):

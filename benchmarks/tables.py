@@ -3,7 +3,7 @@
 python benchmarks/tables.py              all tables, about an hour on one core
 python benchmarks/tables.py --only K     the goals alone, about half of that
 python benchmarks/tables.py --quick      on few digits, in a few minutes; prints the tables and writes nothing
-python benchmarks/tables.py --weights output/trained     K of what `make train` wrote, beside the shipped weights
+python benchmarks/tables.py --weights output/trained     K of the weights from `make train`, beside the shipped ones
 
 Each cell is kept in output/tables, in a folder named by the weights and the sizes: after a kill, the same command goes
 on from there. To measure again, delete that folder. docs/results/<letter>.json is written when a table is complete.
@@ -453,15 +453,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few digits; nothing is written")
     parser.add_argument("--only", nargs="+", choices=TABLES, default=TABLES, help="only these tables")
-    parser.add_argument("--weights", type=Path, help="a folder that train_ddim_mnist.py wrote; only K, as `retrained`")
+    parser.add_argument("--weights", type=Path, help="a folder that train_ddim_mnist.py wrote: K alone")
     parser.add_argument("--note", help="printed with the tables: what else the machine did, say")
     options = parser.parse_args()
     bench = Bench(QUICK if options.quick else Sizes(), options.weights)
+    tables = {letter: (TABLES[letter], f"--only {letter}") for letter in options.only}
     if options.weights:
-        command = f"python benchmarks/tables.py --weights {options.weights}"
-        return measure.write("retrained", command, beside_the_shipped(bench))
-    for letter in options.only:
-        found, command = TABLES[letter](bench), f"python benchmarks/tables.py --only {letter}"
+        tables = {"retrained": (beside_the_shipped, f"--weights {options.weights}")}
+    for letter, (measured, arguments) in tables.items():
+        found, command = measured(bench), f"python benchmarks/tables.py {arguments}"
         if options.quick:
             made_with = {"command": f"{command} --quick", "machine": measure.machine(), "commit": "", "weights": "none"}
             print(*(f"\n{name}\n{render.markdown(one, made_with)}" for name, one in found.items()), flush=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything on one CUDA machine, in under ten minutes: `bash tests/gpu.sh [OUTPUT FOLDER]`, in an environment with the
-# extra "test" (PYTHON names another Python than `python`). Needs no network; DIFFAE_DATA_DIR names a folder with MNIST.
+# extra "test" (PYTHON: the interpreter, by default `python`). No network; DIFFAE_DATA_DIR must name a folder with MNIST.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-output/gpu}
@@ -16,7 +16,7 @@ part() { # NAME SECONDS COMMAND...: a part that fails does not stop the others
 
 $python -c 'import torch; assert torch.cuda.is_available(), "expected a CUDA device: without one, run make test"' || exit
 $python -c 'import diffae_core as core; found = len(core.load_mnist("train")); assert found >= 20_000, \
-  f"expected MNIST, got a sample of {found} digits: name its folder in DIFFAE_DATA_DIR"' || exit
+  f"expected MNIST, got a sample of {found} digits: set DIFFAE_DATA_DIR to a folder with MNIST"' || exit
 part sampling 120 $python benchmarks/gpu.py
 part training 180 $python train_ddim_mnist.py --train-digits 20000 --epochs 2 --autoencoder-epochs 1 --prior-epochs 5 \
   --output-dir "$(mktemp -d)"

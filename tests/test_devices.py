@@ -1,7 +1,7 @@
 """Every public entry point on a CUDA and on an MPS device: what it computes there is what it computes on the CPU.
 
-A real device is not needed: tests/fake_device.py has one. tests/gpu.sh names a real one in DIFFAE_TEST_DEVICE, which
-rounds otherwise than the CPU. Not run on any: export_onnx, which exports copies on the CPU.
+No real device is needed: tests/fake_device.py simulates both. tests/gpu.sh names a real device in DIFFAE_TEST_DEVICE;
+its rounding differs from the CPU's. Not run on any device: export_onnx, which exports copies on the CPU.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """The shipped weights: what they must reach, on 500 digits of the sample, with room for the noise of so few.
 
-The bounds are those that the weights were chosen for (docs/recipe.md), loosened: here there are 500 digits in place of
-1,000 to 10,000, decoded in 10 steps. docs/results.md has the measured values.
+The bounds are looser than the values in docs/results.md: here there are 500 digits in place of 1,000 to 10,000,
+and they are decoded in 10 steps.
 """
 
 import pytest
@@ -73,7 +73,7 @@ def test_latents_with_noise_give_digits(compare, latents, digits, strength, most
 
 
 def partners(labels):
-    """Another digit for each, of another class for nine in ten; and for which it is of another class."""
+    """The index of a partner for each digit, and a mask of the digits whose partner is of another class (about 90%)."""
     partner = torch.arange(len(labels)).roll(7)
     return partner, labels != labels[partner]
 
