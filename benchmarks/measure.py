@@ -82,12 +82,13 @@ def generate(model, latents: Tensor, num_steps: int = core.diffusion.NUM_STEPS, 
     return core.in_batches(lambda z: model.generate(z, num_steps, generator=generator, **options), latents, 250)
 
 
-def inverted(model, images: Tensor, z: Tensor, num_steps: int, spacing: str, corrections=None, other=None) -> Tensor:
+def inverted(
+    model, images: Tensor, z: Tensor, num_steps: int, spacing: str, corrections=core.diffusion.CORRECTIONS, other=None
+) -> Tensor:
     """Images inverted to their x_T with latents z, and generated again from it: with z, or with other latents."""
-    options = {} if corrections is None else {"corrections": corrections}
 
     def again(rows: Tensor) -> Tensor:
-        x_T = model.invert(images[rows], z[rows], num_steps, spacing=spacing, **options)
+        x_T = model.invert(images[rows], z[rows], num_steps, corrections=corrections, spacing=spacing)
         return model.generate((z if other is None else other)[rows], num_steps, x_T=x_T, spacing=spacing)
 
     return core.in_batches(again, torch.arange(len(images)), 250)

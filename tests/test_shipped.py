@@ -33,6 +33,12 @@ def z_T(prior, latents, digits):
 
 
 @pytest.fixture(scope="module")
+def wanted(digits):
+    """Another label for each digit, each of the nine others equally often."""
+    return (digits.labels + 1 + torch.arange(500) % 9) % 10
+
+
+@pytest.fixture(scope="module")
 def directions(autoencoder, sample):
     return core.class_directions(*autoencoder.encode_dataset(sample).tensors)
 
@@ -103,8 +109,7 @@ def test_the_arc_between_two_handwritings_stays_among_digits(compare, prior, z_T
     assert precision >= 0.88
 
 
-def test_another_label_gives_its_digit_and_keeps_part_of_the_handwriting(compare, prior, z_T, digits):
-    wanted = (digits.labels + 1 + torch.arange(500) % 9) % 10  # each other class equally often
+def test_another_label_gives_its_digit_and_keeps_part_of_the_handwriting(compare, prior, z_T, digits, wanted):
     relabelled = prior.generate(z_T, wanted, guidance=core.demo.GUIDANCE)
     images, accuracy, _, precision = compare(relabelled, wanted)
     assert accuracy >= 0.985 and precision >= 0.9
@@ -112,8 +117,7 @@ def test_another_label_gives_its_digit_and_keeps_part_of_the_handwriting(compare
     assert kept["thickness"] >= 0.65 and kept["ink"] >= 0.55 and kept["slant"] >= 0.2
 
 
-def test_edits_become_digits_of_the_wanted_class(compare, latents, digits, directions, prior):
-    wanted = (digits.labels + 1 + torch.arange(500) % 9) % 10  # each other class equally often
+def test_edits_become_digits_of_the_wanted_class(compare, latents, directions, prior, wanted):
     edited = core.edit(latents, directions[wanted], 1.5)
     refined = prior.refine(edited, 0.6, labels=wanted, generator=core.seeded(2))
     _, accuracy, _, precision = compare(refined, wanted)
