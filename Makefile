@@ -45,7 +45,7 @@ lint: $(VENV)/installed-lint  ## check style and types, with ruff and mypy
 lab: $(VENV)/installed-lab,uncertainty  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks
 
-train: $(VENV)/installed  ## train everything from scratch, into output/trained (about an hour; goes on after a kill)
+train: $(VENV)/installed  ## train everything from scratch, into output/trained (about an hour and a half; goes on after a kill)
 	$(BIN)/python train_ddim_mnist.py --resume --output-dir output/trained
 
 quality: $(VENV)/installed  ## measure the shipped weights on all 10,000 test digits

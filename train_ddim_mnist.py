@@ -28,7 +28,7 @@ from diffae_core.prior import PRIOR
 log = logging.getLogger("diffae_core.script")
 SAVE_EVERY_STEPS = 200  # a kill loses at most this much training
 SAMPLES_EVERY_EPOCHS = 5
-CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.3, "diffusion": 1.6, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
+CPU_MINUTES_AN_EPOCH = {"autoencoder": 0.4, "diffusion": 2.4, "prior": 0.1, "classifier": 0.6}  # 54,000 digits, 2 cores
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
