@@ -23,6 +23,7 @@ PANELS = [("lab", path.stem) for path in NOTEBOOKS]
 PANELS += [("notebook", path.stem) for path in NOTEBOOKS if path.stem.startswith(("02", "05"))]
 KEPT = {"setup", "parameters", "panel"}  # tags of the cells that a panel needs
 SEVEN = ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))  # a stroke, in shares of the canvas
+LIVE_STEPS = 180  # of the live training in notebook 04
 SHORTCUTS = "xabmyrzdd"  # cut, insert above, below, merge or markdown, code, raw, undo, delete
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells stay in the page
@@ -254,5 +255,5 @@ def test_the_interrupt_button_stops_live_training_which_then_goes_on(page):
     assert "KeyboardInterrupt" in errors(page).inner_text()
     page.wait_for_timeout(2 * SECONDS)  # a kernel drops what arrives right after an error
     page.evaluate(RUN_LAST)  # by command: pictures that still grow would move the cell from under a click
-    page.get_by_text(" digits seen, loss at the end ").wait_for(timeout=240 * SECONDS)
+    page.get_by_text(f"{LIVE_STEPS} steps, ").wait_for(timeout=240 * SECONDS)
     assert not errors(page).all_inner_texts()
